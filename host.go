@@ -1,0 +1,79 @@
+package holdfast
+
+import (
+	"strings"
+	"time"
+)
+
+// Attributes are what a host says of itself that matters to a rollout. They
+// are the factors of its stratum.
+type Attributes struct {
+	Hostname string `json:"hostname"`
+	OS       string `json:"os"`     // GOOS
+	Arch     string `json:"arch"`   // GOARCH
+	Kernel   string `json:"kernel"` // "6.1", major.minor
+	Distro   string `json:"distro"` // "debian-12"
+	Role     string `json:"role"`   // "server", "laptop", …; chosen at enrolment
+	Build    Digest `json:"build"`  // the sensor build: digest of the worker binary that runs
+	Version  string `json:"agent_version"`
+	Sensor   string `json:"sensor"` // tier in use: "ebpf", "proc", "replay", "none"
+}
+
+// Stratum is the cell of like hosts within which treated and control hosts are
+// compared: kernel × distribution × agent version × role.
+type Stratum string
+
+// Stratum returns the cell of a host.
+func (a Attributes) Stratum() Stratum {
+	return Stratum(strings.Join([]string{a.Kernel, a.Distro, a.Version, a.Role}, "|"))
+}
+
+// Factors splits a stratum into its levels, written "kernel=6.1" and so on.
+func (s Stratum) Factors() []string {
+	names := [...]string{"kernel", "distro", "agent", "role"}
+	var levels []string
+	for i, v := range strings.SplitN(string(s), "|", len(names)) {
+		levels = append(levels, names[i]+"="+v)
+	}
+	return levels
+}
+
+// Host is an enrolled machine as the control plane knows it.
+type Host struct {
+	ID         HostID     `json:"id"`
+	Org        OrgID      `json:"org"`
+	Attributes Attributes `json:"attributes"`
+	Simulated  bool       `json:"simulated"` // plays the protocol without a machine behind it; always shown as such
+	Enrolled   time.Time  `json:"enrolled"`
+	LastSeen   time.Time  `json:"last_seen"`
+	Connected  bool       `json:"connected"`
+	Report     HostReport `json:"report"`
+}
+
+// HostReport is the state a host reports of itself. Running, attempted and
+// failed digests are kept apart, so that "rolled back from B" and "never had
+// B" can be told apart.
+type HostReport struct {
+	Boot      string     `json:"boot"`    // the kernel's boot id
+	Running   Generation `json:"running"` // what evaluates events now
+	Previous  Generation `json:"previous,omitempty"`
+	Attempted Generation `json:"attempted,omitempty"` // the latest candidate, whatever became of it
+	Failed    Generation `json:"failed,omitempty"`    // the latest candidate that was reverted
+	Shunned   []Digest   `json:"shunned,omitempty"`
+	Probation bool       `json:"probation"` // Running has not yet proved itself
+	SafeMode  bool       `json:"safe_mode"`
+	// Crashes counts worker deaths since enrolment; it only grows.
+	Crashes uint64 `json:"crashes"`
+	// Reason says why the latest candidate was reverted, for people.
+	Reason string `json:"reason,omitempty"`
+	// Activation names the offer (lease) that was last carried out.
+	Activation string `json:"activation,omitempty"`
+	// Cumulative counters since the worker started.
+	Events          uint64 `json:"events"`
+	EventsDropped   uint64 `json:"events_dropped"`
+	FindingsDropped uint64 `json:"findings_dropped"`
+	// RSS is the worker's resident memory in bytes, CPU its use in thousandths
+	// of a core over the last report interval.
+	RSS uint64 `json:"rss"`
+	CPU uint64 `json:"cpu_milli"`
+}
