@@ -48,6 +48,9 @@ type Host struct {
 	LastSeen   time.Time  `json:"last_seen"`
 	Connected  bool       `json:"connected"`
 	Report     HostReport `json:"report"`
+	Serial     string     `json:"serial"`                  // of its current client certificate, hexadecimal
+	Revoked    bool       `json:"revoked,omitempty"`       // its certificate is no longer accepted
+	NoCanary   bool       `json:"do_not_canary,omitempty"` // never among the first of a release
 }
 
 // HostReport is the state a host reports of itself. Running, attempted and
