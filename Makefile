@@ -1,0 +1,92 @@
+# Holdfast. `make help` lists what a person types; everything else is detail.
+SHELL   := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+VERSION ?= 0.1.0
+STATE   ?= .holdfast
+GO      ?= go
+TOOL    := $(GO) tool -modfile=tools/go.mod
+# -s -w drops symbol tables: the guard has a size to keep. Paths are trimmed so
+# that the same source gives the same binary anywhere.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+BIN     := bin/holdfast bin/holdfastd bin/holdfast-agent bin/holdfast-guard
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: assets ## the four binaries, in bin/
+	@mkdir -p bin
+	@for b in $(notdir $(BIN)); do $(BUILD) -o bin/$$b ./cmd/$$b; done
+	@ls -l bin | awk 'NR>1 {printf "  bin/%-16s %6.1f MB\n", $$9, $$5/1e6}'
+
+.PHONY: run
+run: build ## start Holdfast on this machine: server, this host, 200 simulated hosts (ONCE=1 stops when ready)
+	@exec bin/holdfast demo --state $(STATE) $(if $(ONCE),--once)
+
+.PHONY: drill
+drill: build twins ## replay 19 July 2024 on real processes, and see the three walls hold
+	@exec bin/holdfast drill july19 --bin bin $(if $(JSON),--json)
+
+# Sensor builds that lie or die, for the drill. They are never installed.
+.PHONY: twins
+twins:
+	@mkdir -p bin/drill
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-older" -o bin/drill/agent-older ./cmd/holdfast-agent
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-twin" -tags holdfast_twin -o bin/drill/agent-twin ./cmd/holdfast-agent
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-deadstart" -tags holdfast_deadstart -o bin/drill/agent-deadstart ./cmd/holdfast-agent
+
+.PHONY: test
+test: deps build twins ## every check and every test
+	@$(MAKE) --no-print-directory lint generated cross
+	$(GO) test -timeout 20m ./...
+	$(GO) test -race -timeout 20m $(RACE)
+
+# The race detector where goroutines share state; elsewhere it only costs time.
+RACE := ./internal/endpoint/... ./internal/edge/bus/... ./internal/edge/opamp/... ./internal/control/reconcile/...
+
+.PHONY: lint
+lint: ## format, vet, staticcheck
+	@test -z "$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -vE '_templ\.go$$|_bpfel\.go$$') | tee /dev/stderr)" || { echo 'run: make fmt' >&2; exit 1; }
+	@$(GO) vet ./...
+	@$(TOOL) staticcheck ./...
+	@$(GO) mod tidy -diff
+
+.PHONY: fmt
+fmt: ## format the source
+	@$(TOOL) gofumpt -w $$(git ls-files '*.go' | grep -vE '_templ\.go$$|_bpfel\.go$$')
+
+.PHONY: generate
+generate: ## regenerate what is committed: templates, and the eBPF object (needs clang)
+	@$(TOOL) templ generate -path internal/edge/console >/dev/null
+	@if command -v clang >/dev/null; then $(GO) generate ./internal/endpoint/sensor/...; else echo 'no clang: the eBPF object is left as it is' >&2; fi
+
+.PHONY: generated
+generated: # what is committed is what generate makes
+	@$(TOOL) templ generate -path internal/edge/console >/dev/null 2>&1
+	@git diff --exit-code -- '*_templ.go' || { echo 'templates changed: run make generate and commit' >&2; exit 1; }
+
+# Endpoint programs and the CLI must keep building for the platforms they are for.
+.PHONY: cross
+cross:
+	@for p in linux/arm64 windows/amd64 darwin/arm64; do \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/holdfast-guard && \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet ./cmd/holdfast ./cmd/holdfast-agent || { echo "$$p does not build" >&2; exit 1; }; done
+
+# What the tests need beyond Go, gcc, make, git and node: installed once, as root.
+.PHONY: deps
+deps: assets
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	  echo 'installing chromium and postgresql for the tests'; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium postgresql fonts-dejavu-core >/dev/null; fi
+
+# Scripts and fonts of the console, from npm, embedded at build. Without them the
+# console still works, without live updates.
+assets: internal/edge/console/assets/vendor/.stamp
+internal/edge/console/assets/vendor/.stamp: web/package-lock.json
+	@if command -v npm >/dev/null; then cd web && npm ci --silent --no-audit --no-fund && node copy-assets.mjs && touch ../$@; \
+	else echo 'no npm: the console is built without live updates' >&2; fi
+
+.PHONY: clean-state
+clean-state: ## forget the demo: hosts, findings, keys
+	rm -rf $(STATE)
