@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+const admissionColumns = `release, host, block, arm, org, stratum, ring, at, lease, before, boot, crashes, rss, cpu, activated, returned`
+
+// AddAdmissions stores admissions, all or none; Conflict if a host already
+// takes part in the same block.
+func (s *Store) AddAdmissions(ctx context.Context, all []holdfast.Admission) error {
+	rows := make([][]any, 0, len(all))
+	for _, a := range all {
+		rows = append(rows, []any{string(a.Release), string(a.Host), int64(a.Block), string(a.Arm), string(a.Org), string(a.Stratum), int64(a.Ring), nanos(a.At), a.Lease,
+			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Returned)})
+	}
+	return s.insert(ctx, `INSERT INTO admissions (`+admissionColumns+`) VALUES `, ``, rows)
+}
+
+// MarkAdmissions stores when admissions were activated and returned, which
+// are only ever set once: a stored moment stands.
+func (s *Store) MarkAdmissions(ctx context.Context, all []holdfast.Admission) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return s.Tx(ctx, func(tx *Store) error {
+		for _, a := range all {
+			if _, err := tx.exec(ctx, `UPDATE admissions SET activated = CASE WHEN activated = 0 THEN $1 ELSE activated END,
+				returned = CASE WHEN returned = 0 THEN $2 ELSE returned END WHERE release = $3 AND host = $4 AND block = $5`,
+				nanos(a.Activated), nanos(a.Returned), string(a.Release), string(a.Host), int64(a.Block)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// AdmissionFilter selects admissions; a zero field selects all.
+type AdmissionFilter struct {
+	Release holdfast.ReleaseID
+	Host    holdfast.HostID
+	Arm     holdfast.Arm
+}
+
+// Admissions calls each for every admission that f selects, in the order they
+// were made. A rollout may have millions: they are never all in memory here.
+// each must not use the store.
+func (s *Store) Admissions(ctx context.Context, f AdmissionFilter, each func(holdfast.Admission) error) error {
+	w := where{}
+	w.equal("release", string(f.Release))
+	w.equal("host", string(f.Host))
+	w.equal("arm", string(f.Arm))
+	return s.rows(ctx, `SELECT `+admissionColumns+` FROM admissions`+w.sql()+` ORDER BY at, release, host, block`, w.args, func(scan func(...any) error) error {
+		var a holdfast.Admission
+		var at, activated, returned int64
+		if err := scan(&a.Release, &a.Host, &a.Block, &a.Arm, &a.Org, &a.Stratum, &a.Ring, &at, &a.Lease, &a.Before, &a.Boot, &a.Crashes, &a.RSS, &a.CPU, &activated, &returned); err != nil {
+			return err
+		}
+		a.At, a.Activated, a.Returned = moment(at), moment(activated), moment(returned)
+		return each(a)
+	})
+}
+
+// ArmCounts says how many admissions of a release stand where.
+type ArmCounts struct {
+	Admitted  int `json:"admitted"`
+	Activated int `json:"activated"`
+	Returned  int `json:"returned"`
+}
+
+// CountAdmissions counts the admissions of a release by ring and arm.
+func (s *Store) CountAdmissions(ctx context.Context, id holdfast.ReleaseID) (map[int]map[holdfast.Arm]ArmCounts, error) {
+	all := map[int]map[holdfast.Arm]ArmCounts{}
+	err := s.rows(ctx, `SELECT ring, arm, COUNT(*), SUM(CASE WHEN activated > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN returned > 0 THEN 1 ELSE 0 END)
+		FROM admissions WHERE release = $1 GROUP BY ring, arm`, []any{string(id)}, func(scan func(...any) error) error {
+		var ring int
+		var arm holdfast.Arm
+		var c ArmCounts
+		if err := scan(&ring, &arm, &c.Admitted, &c.Activated, &c.Returned); err != nil {
+			return err
+		}
+		if all[ring] == nil {
+			all[ring] = map[holdfast.Arm]ArmCounts{}
+		}
+		all[ring][arm] = c
+		return nil
+	})
+	return all, err
+}
+
+// AddHarms stores harm events and returns those that are new, with their
+// sequence numbers. An event of a kind that the host already had in the block
+// is dropped: only the first counts.
+func (s *Store) AddHarms(ctx context.Context, all []holdfast.Harm) (added []holdfast.Harm, err error) {
+	err = s.Tx(ctx, func(tx *Store) error {
+		added = nil
+		for _, h := range all {
+			seq, err := tx.next(ctx, "harm", 1)
+			if err != nil {
+				return err
+			}
+			n, err := tx.exec(ctx, `INSERT INTO harms (seq, release, host, org, stratum, block, arm, kind, at, detail)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (release, host, block, kind) DO NOTHING`,
+				seq, string(h.Release), string(h.Host), string(h.Org), string(h.Stratum), int64(h.Block), string(h.Arm), string(h.Kind), nanos(h.At), h.Detail)
+			if err != nil {
+				return err
+			}
+			if n == 1 {
+				h.Seq = seq
+				added = append(added, h)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return added, nil
+}
+
+// Harms lists the harm events of a release (of all, if it is empty) with a
+// sequence number above after, in order, at most limit (0 means 100).
+func (s *Store) Harms(ctx context.Context, id holdfast.ReleaseID, after int64, most int) ([]holdfast.Harm, error) {
+	w := where{}
+	w.equal("release", string(id))
+	w.add("seq > ?", after)
+	var all []holdfast.Harm
+	err := s.rows(ctx, `SELECT seq, release, host, org, stratum, block, arm, kind, at, detail FROM harms`+w.sql()+` ORDER BY seq LIMIT `+w.arg(int64(limit(most))), w.args, func(scan func(...any) error) error {
+		var h holdfast.Harm
+		var at int64
+		err := scan(&h.Seq, &h.Release, &h.Host, &h.Org, &h.Stratum, &h.Block, &h.Arm, &h.Kind, &at, &h.Detail)
+		h.At = moment(at)
+		all = append(all, h)
+		return err
+	})
+	return all, err
+}
