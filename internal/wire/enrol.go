@@ -27,6 +27,9 @@ type Token struct {
 	Secret []byte
 }
 
+// SecretSize is the length of a token's secret, in bytes.
+const SecretSize = 32
+
 const tokenPrefix = "hfe1"
 
 var b64 = base64.RawURLEncoding.Strict()
@@ -71,7 +74,7 @@ func ParseToken(s string) (Token, error) {
 	if len(t.Root) != 0 && len(t.Root) != sha256.Size {
 		return bad("does not name a root")
 	}
-	if len(t.ID) == 0 || len(t.ID) > 64 || len(t.Secret) < 16 || len(t.Secret) > 64 {
+	if len(t.ID) == 0 || len(t.ID) > 64 || len(t.Secret) != SecretSize {
 		return bad("is cut short")
 	}
 	copy(t.CA[:], parts[1])
