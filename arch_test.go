@@ -27,6 +27,8 @@ var wings = map[string][]string{
 	"internal/control/fleet":     {""},
 	"internal/edge":              {"", "internal/language", "internal/trust", "internal/wire", "internal/control"},
 	"internal/sim":               {"", "internal/language", "internal/trust", "internal/wire", "internal/control", "internal/endpoint"},
+	"internal/client":            {"", "internal/wire"},
+	"internal/stage":             {"", "internal/language", "internal/trust", "internal/wire", "internal/client"},
 	"content":                    {""},
 	"cmd":                        {"", "internal", "content"},
 	"bench":                      {"", "internal", "content"},
