@@ -132,12 +132,6 @@ type RenewResponse struct {
 	CA          []byte `json:"ca"`
 }
 
-// Problem is the body of a refusal, as JSON.
-type Problem struct {
-	Kind string `json:"kind"` // holdfast.Kind
-	What string `json:"error"`
-}
-
 // MaxEnrolBody bounds the bodies of enrolment, in bytes. A response holds two
 // pieces of root metadata.
 const MaxEnrolBody = 256 << 10
