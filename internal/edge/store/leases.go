@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"time"
-
 )
 
 // AcquireLease makes holder the holder of a named lease until expires, if
@@ -57,4 +56,3 @@ func (s *Store) InitSetting(ctx context.Context, name, value string) (stored str
 	})
 	return stored, err
 }
-
