@@ -66,8 +66,10 @@ type BuildVerdict struct {
 
 // RuleProblem names what went wrong and where.
 type RuleProblem struct {
-	Rule   string `json:"rule,omitempty"`  // rule id
-	File   string `json:"file,omitempty"`  // path in the bundle
+	Rule   string `json:"rule,omitempty"` // rule id
+	File   string `json:"file,omitempty"` // path in the bundle
+	Line   int    `json:"line,omitempty"` // in the file, from 1; 0 if unknown
+	Column int    `json:"column,omitempty"`
 	Field  string `json:"field,omitempty"` // the event field being read
 	Stage  string `json:"stage"`           // "static", "load", "exercise", "attack", "benign", "fuzz", "restart", "unload"
 	Reason string `json:"reason"`

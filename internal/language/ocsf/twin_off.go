@@ -1,0 +1,8 @@
+//go:build !holdfast_twin
+
+package ocsf
+
+// A shipped build defines what the table in process.go says, and nothing else.
+const twinInputs = 0
+
+var twinFields []Field
