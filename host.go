@@ -43,7 +43,6 @@ type Host struct {
 	ID         HostID     `json:"id"`
 	Org        OrgID      `json:"org"`
 	Attributes Attributes `json:"attributes"`
-	Key        Digest     `json:"key"`       // SHA-256 of its public key (SubjectPublicKeyInfo); it may renew its certificate with no other
 	Simulated  bool       `json:"simulated"` // plays the protocol without a machine behind it; always shown as such
 	Enrolled   time.Time  `json:"enrolled"`
 	LastSeen   time.Time  `json:"last_seen"`

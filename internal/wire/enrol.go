@@ -11,24 +11,20 @@ import (
 
 // Token is what a person carries to a host to enrol it. It is written
 //
-//	hfe1.<server>.<ca>.<root>.<id>.<secret>
+//	hfe1.<server>.<ca>.<root>.<secret>
 //
 // each part in base64url without padding: the URL of the hosts' listener, the
 // SHA-256 of the certificate authority's certificate (DER), the SHA-256 of the
-// image repository's root metadata (may be empty), and the token's id and
-// secret. With it a host needs to trust nothing it meets on the network: it
-// speaks only to the holder of that authority's key, and believes only content
-// signed under that root.
+// image repository's root metadata (may be empty), and the enrolment's secret.
+// With it a host needs to trust nothing it meets on the network: it speaks
+// only to the holder of that authority's key, and believes only content signed
+// under that root.
 type Token struct {
 	Server string
 	CA     [sha256.Size]byte
 	Root   []byte // 32 bytes, or empty
-	ID     string
-	Secret []byte
+	Secret string
 }
-
-// SecretSize is the length of a token's secret, in bytes.
-const SecretSize = 32
 
 const tokenPrefix = "hfe1"
 
@@ -37,7 +33,7 @@ var b64 = base64.RawURLEncoding.Strict()
 // String writes the token. It holds the secret: show it once, log it never.
 func (t Token) String() string {
 	parts := []string{tokenPrefix}
-	for _, p := range [][]byte{[]byte(t.Server), t.CA[:], t.Root, []byte(t.ID), t.Secret} {
+	for _, p := range [][]byte{[]byte(t.Server), t.CA[:], t.Root, []byte(t.Secret)} {
 		parts = append(parts, b64.EncodeToString(p))
 	}
 	return strings.Join(parts, ".")
@@ -53,17 +49,17 @@ func ParseToken(s string) (Token, error) {
 		return bad("is too long")
 	}
 	fields := strings.Split(s, ".")
-	if len(fields) != 6 || fields[0] != tokenPrefix {
-		return bad("does not look like hfe1.….….….….…")
+	if len(fields) != 5 || fields[0] != tokenPrefix {
+		return bad("does not look like hfe1.….….….…")
 	}
-	var parts [5][]byte
+	var parts [4][]byte
 	for i, f := range fields[1:] {
 		var err error
 		if parts[i], err = b64.DecodeString(f); err != nil {
 			return bad("is damaged")
 		}
 	}
-	t := Token{Server: string(parts[0]), Root: parts[2], ID: string(parts[3]), Secret: parts[4]}
+	t := Token{Server: string(parts[0]), Root: parts[2], Secret: string(parts[3])}
 	u, err := url.Parse(t.Server)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return bad("does not name an https server")
@@ -74,36 +70,18 @@ func ParseToken(s string) (Token, error) {
 	if len(t.Root) != 0 && len(t.Root) != sha256.Size {
 		return bad("does not name a root")
 	}
-	if len(t.ID) == 0 || len(t.ID) > 64 || len(t.Secret) != SecretSize {
+	if len(t.Secret) < minSecret || len(t.Secret) > maxText || text("", t.Secret) != nil {
 		return bad("is cut short")
 	}
 	copy(t.CA[:], parts[1])
 	return t, nil
 }
 
-// Credential is the part of the token that the server is told.
-func (t Token) Credential() string {
-	return b64.EncodeToString([]byte(t.ID)) + "." + b64.EncodeToString(t.Secret)
-}
-
-// ParseCredential reads what Credential wrote.
-func ParseCredential(s string) (id string, secret []byte, err error) {
-	bad := &holdfast.Error{Kind: holdfast.Denied, What: "the enrolment token is not valid", Do: "ask for a new one"}
-	a, b, ok := strings.Cut(s, ".")
-	if !ok || len(s) > 256 {
-		return "", nil, bad
-	}
-	rawID, err1 := b64.DecodeString(a)
-	secret, err2 := b64.DecodeString(b)
-	if err1 != nil || err2 != nil {
-		return "", nil, bad
-	}
-	return string(rawID), secret, nil
-}
+const minSecret = 40 // 256 bits in base64url are 43
 
 // EnrolRequest asks for an identity. Encoded as JSON.
 type EnrolRequest struct {
-	Token      string              `json:"token"` // Token.Credential
+	Secret     string              `json:"secret"` // Token.Secret
 	CSR        []byte              `json:"csr"`   // PKCS #10, DER; the key is drawn on the host and stays there
 	Attributes holdfast.Attributes `json:"attributes"`
 	Simulated  bool                `json:"simulated,omitempty"` // the host only plays the protocol
@@ -121,7 +99,8 @@ type EnrolResponse struct {
 	Roots map[string][]byte `json:"roots,omitempty"`
 }
 
-// RenewRequest asks for a certificate with a later end, for the same key.
+// RenewRequest asks for a certificate with a later end. The key says which
+// host asks, and its signature on the request that it is the host.
 type RenewRequest struct {
 	CSR []byte `json:"csr"`
 }

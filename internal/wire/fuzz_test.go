@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -109,18 +110,15 @@ func FuzzFindings(f *testing.F) {
 }
 
 func FuzzToken(f *testing.F) {
-	f.Add(Token{Server: "https://h:1", ID: "i", Secret: make([]byte, SecretSize)}.String())
+	f.Add(Token{Server: "https://h:1", Secret: strings.Repeat("s", 43)}.String())
 	f.Fuzz(func(t *testing.T, s string) {
 		tok, err := ParseToken(s)
 		if err != nil {
 			return
 		}
 		again, err := ParseToken(tok.String())
-		if err != nil || tok.Server != again.Server || tok.Credential() != again.Credential() {
+		if err != nil || tok.Server != again.Server || tok.Secret != again.Secret {
 			t.Fatalf("%q became %q, %v", s, tok.String(), err)
-		}
-		if _, _, err := ParseCredential(tok.Credential()); err != nil {
-			t.Fatal(err)
 		}
 	})
 }

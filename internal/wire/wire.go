@@ -18,7 +18,7 @@ import (
 // The paths on the hosts' listener.
 const (
 	EnrolPath = "/v1/enrol" // POST EnrolRequest, EnrolResponse
-	RenewPath = "/v1/renew" // POST RenewRequest, RenewResponse, with the old certificate even if it expired
+	RenewPath = "/v1/renew" // POST RenewRequest, RenewResponse; no certificate needed, it may have expired
 	OpAMPPath = "/v1/opamp" // WebSocket
 	LogsPath  = "/v1/logs"  // POST OTLP ExportLogsServiceRequest
 )

@@ -176,7 +176,7 @@ func (ca *CA) nameOf(spki []byte) holdfast.HostID {
 }
 
 // issue signs a client certificate for a host's key.
-func (ca *CA) issue(csr *x509.CertificateRequest, id holdfast.HostID, org holdfast.OrgID, life time.Duration, now time.Time) ([]byte, error) {
+func (ca *CA) issue(csr *x509.CertificateRequest, id holdfast.HostID, org holdfast.OrgID, life time.Duration, now time.Time) (der []byte, serialHex string, err error) {
 	template := &x509.Certificate{
 		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: string(id), Organization: []string{string(org)}},
@@ -185,7 +185,8 @@ func (ca *CA) issue(csr *x509.CertificateRequest, id holdfast.HostID, org holdfa
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	return x509.CreateCertificate(rand.Reader, template, ca.cert, csr.PublicKey, ca.key)
+	der, err = x509.CreateCertificate(rand.Reader, template, ca.cert, csr.PublicKey, ca.key)
+	return der, template.SerialNumber.Text(16), err
 }
 
 // readCSR takes a request whose signer holds an ECDSA P-256 key. All else that
@@ -214,7 +215,7 @@ func serial() *big.Int {
 // TLSConfig is the configuration of the hosts' listener under the given host
 // names and addresses. A client certificate is asked for and its key proven
 // in the handshake, but whether it is good is decided by Host, because
-// enrolment comes without one and renewal with one that may have expired.
+// enrolment and renewal come without one.
 func (ca *CA) TLSConfig(names []string, now func() time.Time) (*tls.Config, error) {
 	ca.mu.Lock()
 	ca.names = slices.Clone(names)
@@ -272,31 +273,20 @@ func (ca *CA) serverCertificate(now time.Time) (*tls.Certificate, error) {
 // Host says which host a request comes from: the one whose certificate, signed
 // by this authority and valid now, its connection was opened with.
 func (ca *CA) Host(r *http.Request, now time.Time) (holdfast.HostID, error) {
-	leaf, err := ca.presented(r)
-	if err != nil {
-		return "", err
-	}
-	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
-		return "", &holdfast.Error{Kind: holdfast.Denied, What: "the host's certificate is expired or not yet valid", Do: "renew it with the same key"}
-	}
-	return holdfast.HostID(leaf.Subject.CommonName), nil
-}
-
-// presented returns the client certificate of a request's connection if this
-// authority signed it, expired or not.
-func (ca *CA) presented(r *http.Request) (*x509.Certificate, error) {
-	denied := func(what string) (*x509.Certificate, error) {
-		return nil, &holdfast.Error{Kind: holdfast.Denied, What: what, Do: "enrol the host"}
+	denied := func(what, do string) (holdfast.HostID, error) {
+		return "", &holdfast.Error{Kind: holdfast.Denied, What: what, Do: do}
 	}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return denied("no client certificate was presented")
+		return denied("no client certificate was presented", "enrol the host")
 	}
 	leaf := r.TLS.PeerCertificates[0]
-	if !bytes.Equal(leaf.RawIssuer, ca.cert.RawSubject) || leaf.CheckSignatureFrom(ca.cert) != nil {
-		return denied("the client certificate is not of this control plane")
+	switch {
+	case !bytes.Equal(leaf.RawIssuer, ca.cert.RawSubject) || leaf.CheckSignatureFrom(ca.cert) != nil:
+		return denied("the client certificate is not of this control plane", "enrol the host")
+	case leaf.IsCA || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || leaf.Subject.CommonName == "":
+		return denied("the certificate is not a host's", "enrol the host")
+	case now.After(leaf.NotAfter) || now.Before(leaf.NotBefore):
+		return denied("the host's certificate is expired or not yet valid", "renew it")
 	}
-	if leaf.IsCA || !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || leaf.Subject.CommonName == "" {
-		return denied("the certificate is not a host's")
-	}
-	return leaf, nil
+	return holdfast.HostID(leaf.Subject.CommonName), nil
 }

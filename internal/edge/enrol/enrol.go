@@ -5,10 +5,7 @@ package enrol
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -20,26 +17,21 @@ import (
 
 // Store is what enrolment keeps.
 type Store interface {
-	// EnrolToken returns the token of that id, used up or not, or NotFound.
-	EnrolToken(ctx context.Context, id string) (holdfast.EnrolToken, error)
-	// EnrolHost takes one use of the token and stores the new host, in one
-	// transaction. Denied if no use is left or the token is gone.
-	EnrolHost(ctx context.Context, tokenID string, h holdfast.Host) error
 	// Host returns an enrolled host, or NotFound.
 	Host(ctx context.Context, id holdfast.HostID) (holdfast.Host, error)
+	// EnrolHost spends one use of the enrolment whose secret this is and stores
+	// the host that as makes for it, in one transaction: both or neither. Denied
+	// if the secret is wrong, used up or expired.
+	EnrolHost(ctx context.Context, secret string, now time.Time, as func(holdfast.Enrolment) holdfast.Host) (holdfast.Host, error)
+	// SetSerial records the serial of a host's current certificate.
+	SetSerial(ctx context.Context, id holdfast.HostID, serial string) error
 }
 
-// NewToken draws a token. The string is for the person who enrols hosts and
-// holds the secret; the record is for the store and does not. Org, Role, Uses,
-// Expires and By are taken from like; root is the SHA-256 of the image
+// Token returns what to give to a person: the secret of an enrolment with
+// where to go and whom to believe. Root is the SHA-256 of the image
 // repository's root metadata, or nil.
-func NewToken(server string, ca *CA, root []byte, like holdfast.EnrolToken, now time.Time) (string, holdfast.EnrolToken) {
-	var id [6]byte
-	secret := make([]byte, wire.SecretSize)
-	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
-	_, _ = rand.Read(secret)
-	like.ID, like.Hash, like.Created = hex.EncodeToString(id[:]), holdfast.DigestOf(secret), now
-	return wire.Token{Server: server, CA: ca.Fingerprint(), Root: root, ID: like.ID, Secret: secret}.String(), like
+func Token(server string, ca *CA, root []byte, secret string) string {
+	return wire.Token{Server: server, CA: ca.Fingerprint(), Root: root, Secret: secret}.String()
 }
 
 // Server answers POST /v1/enrol and POST /v1/renew.
@@ -111,10 +103,6 @@ func (s *Server) enrol(r *http.Request, body *json.Decoder) (any, error) {
 	if err := body.Decode(&req); err != nil {
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, Where: "enrolment request", Err: err}
 	}
-	token, err := s.token(ctx, req.Token, now)
-	if err != nil {
-		return nil, err
-	}
 	if err := wire.CheckAttributes(req.Attributes); err != nil {
 		return nil, err
 	}
@@ -122,64 +110,38 @@ func (s *Server) enrol(r *http.Request, body *json.Decoder) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if token.Role != "" {
-		req.Attributes.Role = token.Role
-	}
-	host := holdfast.Host{
-		ID: s.ca.nameOf(csr.RawSubjectPublicKeyInfo), Org: token.Org, Attributes: req.Attributes,
-		Key: holdfast.DigestOf(csr.RawSubjectPublicKeyInfo), Simulated: req.Simulated, Enrolled: now,
-	}
-	known, err := s.store.Host(ctx, host.ID)
-	switch {
-	case err == nil && known.Key == host.Key && known.Org == host.Org: // asked before, and never heard the answer
-		host = known
-	case err == nil:
-		return nil, errToken
-	case holdfast.KindOf(err) != holdfast.NotFound:
-		return nil, err
-	default:
-		if err := s.store.EnrolHost(ctx, token.ID, host); holdfast.KindOf(err) == holdfast.Denied && err != nil {
+	// A host that asked before and never heard the answer asks again with the
+	// same key, which then is all it needs.
+	host, err := s.known(ctx, csr)
+	if err != nil && holdfast.KindOf(err) == holdfast.NotFound {
+		host, err = s.store.EnrolHost(ctx, req.Secret, now, func(e holdfast.Enrolment) holdfast.Host {
+			h := holdfast.Host{
+				ID: s.ca.nameOf(csr.RawSubjectPublicKeyInfo), Org: e.Org, Attributes: req.Attributes,
+				Simulated: req.Simulated || e.Simulated, Enrolled: now, LastSeen: now,
+			}
+			if e.Role != "" {
+				h.Attributes.Role = e.Role
+			}
+			return h
+		})
+		if err != nil && holdfast.KindOf(err) == holdfast.Denied {
 			return nil, errToken
-		} else if err != nil {
-			return nil, err
 		}
-		s.log.Info("host enrolled", "host", host.ID, "org", host.Org, "hostname", host.Attributes.Hostname, "simulated", host.Simulated, "token", token.ID)
+		if err == nil {
+			s.log.Info("host enrolled", "host", host.ID, "org", host.Org, "hostname", host.Attributes.Hostname, "simulated", host.Simulated)
+		}
 	}
-	cert, err := s.ca.issue(csr, host.ID, host.Org, s.life, now)
 	if err != nil {
 		return nil, err
 	}
-	return wire.EnrolResponse{Host: host.ID, Org: host.Org, Role: token.Role, Certificate: cert, CA: s.ca.DER(), Roots: s.roots()}, nil
-}
-
-// token returns the record of a token if the caller knows its secret.
-func (s *Server) token(ctx context.Context, credential string, now time.Time) (holdfast.EnrolToken, error) {
-	var none holdfast.EnrolToken
-	id, secret, err := wire.ParseCredential(credential)
+	cert, err := s.issue(ctx, csr, host, now)
 	if err != nil {
-		return none, errToken
+		return nil, err
 	}
-	token, err := s.store.EnrolToken(ctx, id)
-	if err != nil && holdfast.KindOf(err) != holdfast.NotFound {
-		return none, err
-	}
-	// Compared even if there is no such token, so that time tells nothing.
-	same := subtle.ConstantTimeCompare([]byte(holdfast.DigestOf(secret)), []byte(token.Hash)) == 1
-	if err != nil || !same || !now.Before(token.Expires) {
-		return none, errToken
-	}
-	return token, nil
+	return wire.EnrolResponse{Host: host.ID, Org: host.Org, Role: host.Attributes.Role, Certificate: cert, CA: s.ca.DER(), Roots: s.roots()}, nil
 }
 
 func (s *Server) renew(r *http.Request, body *json.Decoder) (any, error) {
-	now := s.now()
-	denied := func(what string) (any, error) {
-		return nil, &holdfast.Error{Kind: holdfast.Denied, What: what, Do: "enrol the host again"}
-	}
-	old, err := s.ca.presented(r)
-	if err != nil {
-		return nil, err
-	}
 	var req wire.RenewRequest
 	if err := body.Decode(&req); err != nil {
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, Where: "renewal request", Err: err}
@@ -188,24 +150,38 @@ func (s *Server) renew(r *http.Request, body *json.Decoder) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := s.store.Host(r.Context(), holdfast.HostID(old.Subject.CommonName))
-	if holdfast.KindOf(err) == holdfast.NotFound && err != nil {
-		return denied("the host is not enrolled any more")
+	host, err := s.known(r.Context(), csr)
+	if err != nil && holdfast.KindOf(err) == holdfast.NotFound {
+		return nil, &holdfast.Error{Kind: holdfast.Denied, What: "no host is enrolled with this key", Do: "enrol the host again"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !sameKey(old, csr) || subtle.ConstantTimeCompare([]byte(holdfast.DigestOf(csr.RawSubjectPublicKeyInfo)), []byte(host.Key)) != 1 {
-		return denied("a certificate is renewed only for the key the host enrolled with")
-	}
-	cert, err := s.ca.issue(csr, host.ID, host.Org, s.life, now)
+	cert, err := s.issue(r.Context(), csr, host, s.now())
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("certificate renewed", "host", host.ID, "expired", now.After(old.NotAfter))
 	return wire.RenewResponse{Certificate: cert, CA: s.ca.DER()}, nil
 }
 
-func sameKey(c *x509.Certificate, r *x509.CertificateRequest) bool {
-	return subtle.ConstantTimeCompare(c.RawSubjectPublicKeyInfo, r.RawSubjectPublicKeyInfo) == 1
+// known returns the host that enrolled with the key of csr. The host's id is a
+// function of its key, so that no other key can ever ask for its certificate.
+func (s *Server) known(ctx context.Context, csr *x509.CertificateRequest) (holdfast.Host, error) {
+	host, err := s.store.Host(ctx, s.ca.nameOf(csr.RawSubjectPublicKeyInfo))
+	if err == nil && host.Revoked {
+		err = &holdfast.Error{Kind: holdfast.Denied, What: "this host was revoked", Do: "enrol it again with a new key"}
+	}
+	return host, err
+}
+
+func (s *Server) issue(ctx context.Context, csr *x509.CertificateRequest, host holdfast.Host, now time.Time) ([]byte, error) {
+	cert, serial, err := s.ca.issue(csr, host.ID, host.Org, s.life, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.SetSerial(ctx, host.ID, serial); err != nil {
+		return nil, err
+	}
+	s.log.Debug("certificate issued", "host", host.ID, "serial", serial)
+	return cert, nil
 }

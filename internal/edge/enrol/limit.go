@@ -7,8 +7,8 @@ import (
 )
 
 // limit slows down whoever fails: each source may fail ten times in a row, and
-// then once every six seconds. Those who succeed are never held up, so that a
-// fleet behind one address can enrol as fast as it likes.
+// then once every six seconds. Success costs nothing, so that a fleet
+// behind one address can enrol as fast as it likes.
 type limit struct {
 	mu      sync.Mutex
 	sources map[netip.Prefix]bucket
