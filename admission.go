@@ -12,8 +12,13 @@ type Rollout struct {
 	Release ReleaseID       `json:"release"`
 	Version int64           `json:"version"` // 0 before it is first stored
 	Phase   Phase           `json:"phase"`
-	State   json.RawMessage `json:"state"`
-	Updated time.Time       `json:"updated"`
+	State   json.RawMessage `json:"state,omitempty"`
+	// Policy is what was fixed before it began (package rollout), Baseline the
+	// 99th percentiles that regressions are measured against (package fleet).
+	// Both are empty until it begins.
+	Policy   json.RawMessage `json:"policy,omitempty"`
+	Baseline json.RawMessage `json:"baseline,omitempty"`
+	Updated  time.Time       `json:"updated"`
 }
 
 // Admission says that a host takes part in a rollout, on which arm and in
@@ -24,7 +29,8 @@ type Admission struct {
 	Release ReleaseID `json:"release"`
 	Host    HostID    `json:"host"`
 	Org     OrgID     `json:"org"`
-	Stratum Stratum   `json:"stratum"` // frozen here
+	Stratum Stratum   `json:"stratum"`        // frozen here
+	Cell    Stratum   `json:"cell,omitempty"` // the finer stratum, if Stratum is merged of several
 	Ring    int       `json:"ring"`
 	Block   int       `json:"block"`
 	Arm     Arm       `json:"arm"`
@@ -40,10 +46,15 @@ type Admission struct {
 	Crashes uint64 `json:"crashes"`
 	RSS     uint64 `json:"rss"`
 	CPU     uint64 `json:"cpu_milli"`
-	// Activated is when the host first reported the offer carried out; zero
-	// until then. Returned is when, after a recall, it no longer had the
-	// release.
+	// What became of it, each set once. Activated is when the host first
+	// reported the offer carried out. Clean is when it reported at or after the
+	// end of the fast window without harm. Left is when it went out of
+	// observation (drawn anew, retired, declined), and Why. Returned is when,
+	// after a recall, it could no longer have the release.
 	Activated time.Time `json:"activated,omitzero"`
+	Clean     time.Time `json:"clean,omitzero"`
+	Left      time.Time `json:"left,omitzero"`
+	Why       string    `json:"why,omitempty"`
 	Returned  time.Time `json:"returned,omitzero"`
 }
 

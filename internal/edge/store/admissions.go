@@ -6,30 +6,36 @@ import (
 	"github.com/holdfast-security/holdfast"
 )
 
-const admissionColumns = `release, host, block, arm, org, stratum, ring, at, lease, before, boot, crashes, rss, cpu, activated, returned`
+const admissionColumns = `release, host, block, arm, org, stratum, cell, ring, at, lease, before, boot, crashes, rss, cpu, activated, clean, gone, why, returned`
 
 // AddAdmissions stores admissions, all or none; Conflict if a host already
 // takes part in the same block.
 func (s *Store) AddAdmissions(ctx context.Context, all []holdfast.Admission) error {
 	rows := make([][]any, 0, len(all))
 	for _, a := range all {
-		rows = append(rows, []any{string(a.Release), string(a.Host), int64(a.Block), string(a.Arm), string(a.Org), string(a.Stratum), int64(a.Ring), nanos(a.At), a.Lease,
-			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Returned)})
+		rows = append(rows, []any{string(a.Release), string(a.Host), int64(a.Block), string(a.Arm), string(a.Org), string(a.Stratum), string(a.Cell), int64(a.Ring), nanos(a.At), a.Lease,
+			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Clean), nanos(a.Left), a.Why, nanos(a.Returned)})
 	}
 	return s.insert(ctx, `INSERT INTO admissions (`+admissionColumns+`) VALUES `, ``, rows)
 }
 
-// MarkAdmissions stores when admissions were activated and returned, which
-// are only ever set once: a stored moment stands.
+// MarkAdmissions stores what became of admissions: Activated, Clean, Left with
+// Why, and Returned. A moment that is stored stands; a zero one changes
+// nothing.
 func (s *Store) MarkAdmissions(ctx context.Context, all []holdfast.Admission) error {
 	if len(all) == 0 {
 		return nil
 	}
 	return s.Tx(ctx, func(tx *Store) error {
 		for _, a := range all {
-			if _, err := tx.exec(ctx, `UPDATE admissions SET activated = CASE WHEN activated = 0 THEN $1 ELSE activated END,
-				returned = CASE WHEN returned = 0 THEN $2 ELSE returned END WHERE release = $3 AND host = $4 AND block = $5`,
-				nanos(a.Activated), nanos(a.Returned), string(a.Release), string(a.Host), int64(a.Block)); err != nil {
+			if _, err := tx.exec(ctx, `UPDATE admissions SET
+				activated = CASE WHEN activated = 0 THEN $1 ELSE activated END,
+				clean = CASE WHEN clean = 0 THEN $2 ELSE clean END,
+				why = CASE WHEN gone = 0 THEN $3 ELSE why END,
+				gone = CASE WHEN gone = 0 THEN $4 ELSE gone END,
+				returned = CASE WHEN returned = 0 THEN $5 ELSE returned END
+				WHERE release = $6 AND host = $7 AND block = $8`,
+				nanos(a.Activated), nanos(a.Clean), a.Why, nanos(a.Left), nanos(a.Returned), string(a.Release), string(a.Host), int64(a.Block)); err != nil {
 				return err
 			}
 		}
@@ -54,11 +60,11 @@ func (s *Store) Admissions(ctx context.Context, f AdmissionFilter, each func(hol
 	w.equal("arm", string(f.Arm))
 	return s.rows(ctx, `SELECT `+admissionColumns+` FROM admissions`+w.sql()+` ORDER BY at, release, host, block`, w.args, func(scan func(...any) error) error {
 		var a holdfast.Admission
-		var at, activated, returned int64
-		if err := scan(&a.Release, &a.Host, &a.Block, &a.Arm, &a.Org, &a.Stratum, &a.Ring, &at, &a.Lease, &a.Before, &a.Boot, &a.Crashes, &a.RSS, &a.CPU, &activated, &returned); err != nil {
+		var at, activated, clean, gone, returned int64
+		if err := scan(&a.Release, &a.Host, &a.Block, &a.Arm, &a.Org, &a.Stratum, &a.Cell, &a.Ring, &at, &a.Lease, &a.Before, &a.Boot, &a.Crashes, &a.RSS, &a.CPU, &activated, &clean, &gone, &a.Why, &returned); err != nil {
 			return err
 		}
-		a.At, a.Activated, a.Returned = moment(at), moment(activated), moment(returned)
+		a.At, a.Activated, a.Clean, a.Left, a.Returned = moment(at), moment(activated), moment(clean), moment(gone), moment(returned)
 		return each(a)
 	})
 }
@@ -67,18 +73,19 @@ func (s *Store) Admissions(ctx context.Context, f AdmissionFilter, each func(hol
 type ArmCounts struct {
 	Admitted  int `json:"admitted"`
 	Activated int `json:"activated"`
+	Clean     int `json:"clean"`
 	Returned  int `json:"returned"`
 }
 
 // CountAdmissions counts the admissions of a release by ring and arm.
 func (s *Store) CountAdmissions(ctx context.Context, id holdfast.ReleaseID) (map[int]map[holdfast.Arm]ArmCounts, error) {
 	all := map[int]map[holdfast.Arm]ArmCounts{}
-	err := s.rows(ctx, `SELECT ring, arm, COUNT(*), SUM(CASE WHEN activated > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN returned > 0 THEN 1 ELSE 0 END)
+	err := s.rows(ctx, `SELECT ring, arm, COUNT(*), SUM(CASE WHEN activated > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN clean > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN returned > 0 THEN 1 ELSE 0 END)
 		FROM admissions WHERE release = $1 GROUP BY ring, arm`, []any{string(id)}, func(scan func(...any) error) error {
 		var ring int
 		var arm holdfast.Arm
 		var c ArmCounts
-		if err := scan(&ring, &arm, &c.Admitted, &c.Activated, &c.Returned); err != nil {
+		if err := scan(&ring, &arm, &c.Admitted, &c.Activated, &c.Clean, &c.Returned); err != nil {
 			return err
 		}
 		if all[ring] == nil {

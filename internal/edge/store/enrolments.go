@@ -37,6 +37,24 @@ func (s *Store) UseEnrolment(ctx context.Context, secret string, now time.Time) 
 	return e, err
 }
 
+// EnrolHost spends one use of the enrolment whose secret this is and stores
+// the host that as makes for it, in one transaction: both or neither. Denied
+// if the secret is wrong, used up or expired; Conflict if the host exists.
+func (s *Store) EnrolHost(ctx context.Context, secret string, now time.Time, as func(holdfast.Enrolment) holdfast.Host) (h holdfast.Host, err error) {
+	err = s.Tx(ctx, func(tx *Store) error {
+		e, err := tx.UseEnrolment(ctx, secret, now)
+		if err != nil {
+			return err
+		}
+		h = as(e)
+		return tx.CreateHost(ctx, h)
+	})
+	if err != nil {
+		return holdfast.Host{}, err
+	}
+	return h, nil
+}
+
 const enrolmentColumns = `id, org, role, simulated, uses, created, expires, by_name`
 
 func scanEnrolment(scan func(...any) error, e *holdfast.Enrolment) error {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -70,8 +71,8 @@ func (s *Store) ApproveRelease(ctx context.Context, id holdfast.ReleaseID, by st
 
 // CreateRollout stores the first version, 1, of a release's rollout.
 func (s *Store) CreateRollout(ctx context.Context, r holdfast.Rollout) error {
-	_, err := s.exec(ctx, `INSERT INTO rollouts (release, version, phase, done, state, updated) VALUES ($1, 1, $2, $3, $4, $5)`,
-		string(r.Release), string(r.Phase), false, string(r.State), nanos(r.Updated))
+	_, err := s.exec(ctx, `INSERT INTO rollouts (release, version, phase, done, state, policy, baseline, updated) VALUES ($1, 1, $2, $3, $4, $5, $6, $7)`,
+		string(r.Release), string(r.Phase), false, string(r.State), string(r.Policy), string(r.Baseline), nanos(r.Updated))
 	return err
 }
 
@@ -79,8 +80,8 @@ func (s *Store) CreateRollout(ctx context.Context, r holdfast.Rollout) error {
 // r.Version, else Conflict: reload and decide again. settled says that nothing
 // is left to drive.
 func (s *Store) SwapRollout(ctx context.Context, r holdfast.Rollout, settled bool) error {
-	n, err := s.exec(ctx, `UPDATE rollouts SET version = version + 1, phase = $1, done = $2, state = $3, updated = $4 WHERE release = $5 AND version = $6`,
-		string(r.Phase), settled, string(r.State), nanos(r.Updated), string(r.Release), r.Version)
+	n, err := s.exec(ctx, `UPDATE rollouts SET version = version + 1, phase = $1, done = $2, state = $3, policy = $4, baseline = $5, updated = $6 WHERE release = $7 AND version = $8`,
+		string(r.Phase), settled, string(r.State), string(r.Policy), string(r.Baseline), nanos(r.Updated), string(r.Release), r.Version)
 	if err == nil && n == 0 {
 		err = holdfast.Errorf(holdfast.Conflict, "rollout %s moved on from version %d", r.Release, r.Version)
 	}
@@ -88,14 +89,14 @@ func (s *Store) SwapRollout(ctx context.Context, r holdfast.Rollout, settled boo
 }
 
 func scanRollout(scan func(...any) error, r *holdfast.Rollout) error {
-	var state string
+	var state, policy, baseline string
 	var updated int64
-	err := scan(&r.Release, &r.Version, &r.Phase, &state, &updated)
-	r.State, r.Updated = json.RawMessage(state), moment(updated)
+	err := scan(&r.Release, &r.Version, &r.Phase, &state, &policy, &baseline, &updated)
+	r.State, r.Policy, r.Baseline, r.Updated = raw(state), raw(policy), raw(baseline), moment(updated)
 	return err
 }
 
-const rolloutColumns = `release, version, phase, state, updated`
+const rolloutColumns = `release, version, phase, state, policy, baseline, updated`
 
 // Rollout returns the rollout of a release.
 func (s *Store) Rollout(ctx context.Context, id holdfast.ReleaseID) (holdfast.Rollout, error) {
@@ -120,5 +121,87 @@ func (s *Store) Rollouts(ctx context.Context, unsettled bool) ([]holdfast.Rollou
 		all = append(all, r)
 		return err
 	})
+	return all, err
+}
+
+func raw(j string) json.RawMessage {
+	if j == "" {
+		return nil
+	}
+	return json.RawMessage(j)
+}
+
+// Order is something a person told a rollout. Command is JSON, as package
+// rollout takes it.
+type Order struct {
+	Seq     int64              `json:"seq"`
+	Release holdfast.ReleaseID `json:"release"`
+	Kind    string             `json:"kind"`
+	By      string             `json:"by"`
+	At      time.Time          `json:"at"`
+	Command json.RawMessage    `json:"command"`
+}
+
+// AddOrder stores an order and returns its number.
+func (s *Store) AddOrder(ctx context.Context, o Order) (seq int64, err error) {
+	err = s.Tx(ctx, func(tx *Store) error {
+		if seq, err = tx.next(ctx, "command", 1); err != nil {
+			return err
+		}
+		_, err = tx.exec(ctx, `INSERT INTO orders (seq, release, kind, by_name, at, command) VALUES ($1, $2, $3, $4, $5, $6)`,
+			seq, string(o.Release), o.Kind, o.By, nanos(o.At), string(o.Command))
+		return err
+	})
+	return seq, err
+}
+
+// Orders lists the orders of a release with numbers above after, in order.
+func (s *Store) Orders(ctx context.Context, id holdfast.ReleaseID, after int64) ([]Order, error) {
+	var all []Order
+	err := s.rows(ctx, `SELECT seq, release, kind, by_name, at, command FROM orders WHERE release = $1 AND seq > $2 ORDER BY seq LIMIT 1000`,
+		[]any{string(id), after}, func(scan func(...any) error) error {
+			var o Order
+			var at int64
+			var command string
+			err := scan(&o.Seq, &o.Release, &o.Kind, &o.By, &at, &command)
+			o.At, o.Command = moment(at), raw(command)
+			all = append(all, o)
+			return err
+		})
+	return all, err
+}
+
+// Opening is a stored cell of a block that hosts may be drawn in. Opening is
+// JSON, as package fleet takes it.
+type Opening struct {
+	Release holdfast.ReleaseID
+	Block   int
+	Number  int // within the block
+	Until   time.Time
+	Opening json.RawMessage
+}
+
+// PutOpenings stores openings; one that is stored stands.
+func (s *Store) PutOpenings(ctx context.Context, all []Opening) error {
+	rows := make([][]any, 0, len(all))
+	for _, o := range all {
+		rows = append(rows, []any{string(o.Release), int64(o.Block), int64(o.Number), nanos(o.Until), string(o.Opening)})
+	}
+	return s.insert(ctx, `INSERT INTO openings (release, block, number, until, opening) VALUES `, ` ON CONFLICT (release, block, number) DO NOTHING`, rows)
+}
+
+// Openings lists the openings of a release that are still open at now.
+func (s *Store) Openings(ctx context.Context, id holdfast.ReleaseID, now time.Time) ([]Opening, error) {
+	var all []Opening
+	err := s.rows(ctx, `SELECT release, block, number, until, opening FROM openings WHERE release = $1 AND until > $2 ORDER BY block, number`,
+		[]any{string(id), nanos(now)}, func(scan func(...any) error) error {
+			var o Opening
+			var until int64
+			var j string
+			err := scan(&o.Release, &o.Block, &o.Number, &until, &j)
+			o.Until, o.Opening = moment(until), raw(j)
+			all = append(all, o)
+			return err
+		})
 	return all, err
 }

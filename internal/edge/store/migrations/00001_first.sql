@@ -7,7 +7,7 @@ CREATE TABLE counters (
     name  TEXT PRIMARY KEY,
     value BIGINT NOT NULL
 );
-INSERT INTO counters (name, value) VALUES ('harm', 0), ('finding', 0), ('record', 0);
+INSERT INTO counters (name, value) VALUES ('harm', 0), ('finding', 0), ('record', 0), ('command', 0);
 
 CREATE TABLE orgs (
     id      TEXT PRIMARY KEY,
@@ -40,7 +40,7 @@ CREATE TABLE sign_ins (
 
 CREATE TABLE enrolments (
     id        TEXT PRIMARY KEY,
-    token     TEXT NOT NULL UNIQUE,
+    token     TEXT NOT NULL UNIQUE, -- SHA-256 of the secret, hexadecimal
     org       TEXT NOT NULL,
     role      TEXT NOT NULL,
     simulated BOOLEAN NOT NULL,
@@ -122,12 +122,35 @@ CREATE TABLE releases (
 CREATE INDEX releases_created ON releases (created);
 
 CREATE TABLE rollouts (
-    release TEXT PRIMARY KEY REFERENCES releases (id),
-    version BIGINT NOT NULL,
-    phase   TEXT NOT NULL,
-    done    BOOLEAN NOT NULL, -- nothing more to drive: complete, or recalled and every host back
-    state   TEXT NOT NULL,
-    updated BIGINT NOT NULL
+    release  TEXT PRIMARY KEY REFERENCES releases (id),
+    version  BIGINT NOT NULL,
+    phase    TEXT NOT NULL,
+    done     BOOLEAN NOT NULL, -- nothing more to drive: complete, or recalled and every host back
+    state    TEXT NOT NULL,
+    policy   TEXT NOT NULL,
+    baseline TEXT NOT NULL,
+    updated  BIGINT NOT NULL
+);
+
+-- What people told a rollout, numbered in the order it takes them.
+CREATE TABLE orders (
+    seq     BIGINT PRIMARY KEY,
+    release TEXT NOT NULL REFERENCES releases (id),
+    kind    TEXT NOT NULL,
+    by_name TEXT NOT NULL,
+    at      BIGINT NOT NULL,
+    command TEXT NOT NULL -- JSON, as package rollout takes it
+);
+CREATE INDEX orders_release ON orders (release, seq);
+
+-- Cells of a block that hosts may be drawn in.
+CREATE TABLE openings (
+    release  TEXT NOT NULL REFERENCES releases (id),
+    block    BIGINT NOT NULL,
+    number   BIGINT NOT NULL, -- within the block
+    until    BIGINT NOT NULL,
+    opening  TEXT NOT NULL, -- JSON, as package fleet takes it
+    PRIMARY KEY (release, block, number)
 );
 
 CREATE TABLE admissions (
@@ -137,6 +160,7 @@ CREATE TABLE admissions (
     arm       TEXT NOT NULL,
     org       TEXT NOT NULL,
     stratum   TEXT NOT NULL,
+    cell      TEXT NOT NULL,
     ring      BIGINT NOT NULL,
     at        BIGINT NOT NULL,
     lease     TEXT NOT NULL UNIQUE,
@@ -146,6 +170,9 @@ CREATE TABLE admissions (
     rss       BIGINT NOT NULL,
     cpu       BIGINT NOT NULL,
     activated BIGINT NOT NULL,
+    clean     BIGINT NOT NULL,
+    gone      BIGINT NOT NULL,
+    why       TEXT NOT NULL,
     returned  BIGINT NOT NULL,
     PRIMARY KEY (release, host, block)
 );
@@ -239,6 +266,8 @@ DROP TABLE record;
 DROP TABLE findings;
 DROP TABLE harms;
 DROP TABLE admissions;
+DROP TABLE openings;
+DROP TABLE orders;
 DROP TABLE rollouts;
 DROP TABLE releases;
 DROP TABLE verdicts;
