@@ -93,7 +93,10 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 			root.AddCommand(c)
 		}
 	}
-	_ = add
+	add("content", newContentCommand(a), newReleaseCommand(a), newRolloutCommand(a))
+	add("content", newDecisionCommands(a)...)
+	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
+	add("setup", newTrustCommand(a), newEnrolTokenCommand(a))
 	return root
 }
 

@@ -1,0 +1,167 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/language/bundle"
+	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
+)
+
+// Decisions are what people decide about a rollout, as on the console.
+type Decisions = console.Actions
+
+// Publishing brings content to the point where it can be released. Everything
+// is idempotent: the same call twice is the same as once.
+type Publishing interface {
+	// PutBuild registers a sensor build that rehearsal must cover.
+	PutBuild(ctx context.Context, b holdfast.Build, by string) error
+	// PutContent registers content under its digest, which it checks.
+	PutContent(ctx context.Context, b holdfast.Bundle, data []byte, by string) error
+	// PutVerdict registers a rehearsal verdict: a DSSE envelope, which is
+	// verified against the rehearsal keys the publishers named.
+	PutVerdict(ctx context.Context, bundle holdfast.Digest, envelope []byte, by string) error
+	// PutMetadata takes over what publishers signed at their desk, after
+	// verifying it as a host would.
+	PutMetadata(ctx context.Context, files tuf.Files, by string) error
+	// Release asks for a release. It waits for a second person.
+	Release(ctx context.Context, r apiv1.ReleaseRequest, by string) (holdfast.Release, error)
+}
+
+// Administration is what administrators do.
+type Administration interface {
+	Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by string) (apiv1.EnrolmentAnswer, error)
+	NewUser(ctx context.Context, u apiv1.NewUser, by string) error
+	NewToken(ctx context.Context, user, by string) (apiv1.TokenAnswer, error)
+}
+
+// Bounds of an uploaded worker binary, and of a desk's metadata.
+const (
+	maxAgent    = 128 << 20
+	maxMetadata = 32 << 20
+)
+
+func (s *Server) approve(c *call) (any, error) {
+	return done{}, s.Decide.Approve(c.Context(), c.release(), c.user.Name)
+}
+
+func (s *Server) halt(c *call) (any, error) {
+	var r apiv1.Reason
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return done{}, s.Decide.Halt(c.Context(), c.release(), c.user.Name, r.Reason)
+}
+
+func (s *Server) pause(c *call) (any, error) {
+	var r apiv1.Reason
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return done{}, s.Decide.Pause(c.Context(), c.release(), c.user.Name, r.Reason)
+}
+
+func (s *Server) resume(c *call) (any, error) {
+	return done{}, s.Decide.Resume(c.Context(), c.release(), c.user.Name)
+}
+
+func (s *Server) override(c *call) (any, error) {
+	var r apiv1.Reason
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return done{}, s.Decide.Override(c.Context(), c.release(), c.user.Name, r.Reason)
+}
+
+// done is the answer of a call that has nothing to say.
+type done struct{}
+
+func (s *Server) putBuild(c *call) (any, error) {
+	d, err := c.digest()
+	if err != nil {
+		return nil, err
+	}
+	var m holdfast.Manifest
+	if err := c.decode(&m); err != nil {
+		return nil, err
+	}
+	return done{}, s.Publish.PutBuild(c.Context(), holdfast.Build{Digest: d, Manifest: m}, c.user.Name)
+}
+
+func (s *Server) putContent(c *call) (any, error) {
+	d, err := c.digest()
+	if err != nil {
+		return nil, err
+	}
+	data, err := c.upload(max(bundle.MaxBytes, maxAgent))
+	if err != nil {
+		return nil, err
+	}
+	if holdfast.DigestOf(data) != d {
+		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "the content does not have the digest it was sent under", Where: string(d), Do: "send it again; it was damaged or cut on the way"}
+	}
+	b := holdfast.Bundle{
+		Channel: holdfast.Channel(c.PathValue("channel")), Version: c.URL.Query().Get("version"),
+		Digest: d, Size: int64(len(data)), Created: s.Now().UTC(),
+	}
+	return b, s.Publish.PutContent(c.Context(), b, data, c.user.Name)
+}
+
+func (s *Server) putVerdict(c *call) (any, error) {
+	d, err := c.digest()
+	if err != nil {
+		return nil, err
+	}
+	envelope, err := c.upload(8 << 20)
+	if err != nil {
+		return nil, err
+	}
+	return done{}, s.Publish.PutVerdict(c.Context(), d, envelope, c.user.Name)
+}
+
+func (s *Server) putMetadata(c *call) (any, error) {
+	raw, err := c.upload(maxMetadata)
+	if err != nil {
+		return nil, err
+	}
+	var files tuf.Files
+	if err := json.Unmarshal(raw, &files); err != nil {
+		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "not trust metadata", Err: err}
+	}
+	return done{}, s.Publish.PutMetadata(c.Context(), files, c.user.Name)
+}
+
+func (s *Server) release(c *call) (any, error) {
+	var r apiv1.ReleaseRequest
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return s.Publish.Release(c.Context(), r, c.user.Name)
+}
+
+func (s *Server) enrolment(c *call) (any, error) {
+	r := apiv1.EnrolmentRequest{Uses: 1, Valid: time.Hour}
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	if r.Uses < 1 || r.Uses > 100_000 || r.Valid <= 0 || r.Valid > 30*24*time.Hour {
+		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "an enrolment token is for 1 to 100,000 hosts and lives at most 30 days"}
+	}
+	return s.Admin.Enrolment(c.Context(), r, c.user.Name)
+}
+
+func (s *Server) newUser(c *call) (any, error) {
+	var u apiv1.NewUser
+	if err := c.decode(&u); err != nil {
+		return nil, err
+	}
+	return done{}, s.Admin.NewUser(c.Context(), u, c.user.Name)
+}
+
+func (s *Server) newToken(c *call) (any, error) {
+	return s.Admin.NewToken(c.Context(), c.PathValue("name"), c.user.Name)
+}
