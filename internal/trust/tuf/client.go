@@ -57,7 +57,8 @@ type Client struct {
 
 	mu      sync.Mutex
 	view    *View
-	checked time.Time // when view was last found to be the newest
+	from    [2]*verified // the image and director metadata that view says
+	checked time.Time    // when view was last found to be the newest
 }
 
 // NewClient checks the configuration and reads what an earlier client left in Dir.
@@ -92,24 +93,23 @@ func (c *Client) Refresh(ctx context.Context, now time.Time) (*View, error) {
 	if c.view != nil && c.cfg.MaxAge > 0 && now.Before(c.view.Expires) && !now.Before(c.checked) && now.Sub(c.checked) < c.cfg.MaxAge {
 		return c.view, nil
 	}
-	v := &View{Releases: map[holdfast.Digest]Release{}, Approvals: map[string][]Approval{}, Minimum: map[holdfast.Channel]int64{}}
-	image, same, err := c.image.refresh(ctx, now, func(top *targetsMeta) ([]string, error) { return delegated(top), nil })
+	image, err := c.image.refresh(ctx, now, delegated)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.readImage(v, image); err != nil {
+	v, err := c.readImage(image)
+	if err != nil {
 		return nil, c.image.wrong("", err)
 	}
-	rings := c.rings(v)
-	director, sameDirector, err := c.director.refresh(ctx, now, func(top *targetsMeta) ([]string, error) {
+	director, err := c.director.refresh(ctx, now, func(top *targetsMeta) []string {
 		have := delegated(top)
-		return slices.DeleteFunc(rings, func(r string) bool { return !slices.Contains(have, r) }), nil
+		return slices.DeleteFunc(c.rings(v), func(r string) bool { return !slices.Contains(have, r) })
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.checked = now
-	if same && sameDirector && c.view != nil {
+	if from := [2]*verified{image, director}; from == c.from {
 		return c.view, nil
 	}
 	for role, m := range director.roles {
@@ -124,37 +124,44 @@ func (c *Client) Refresh(ctx context.Context, now time.Time) (*View, error) {
 	if director.expires.Before(v.Expires) {
 		v.Expires = director.expires
 	}
-	c.view = v
+	c.view, c.from = v, [2]*verified{image, director}
 	return v, nil
 }
 
 // readImage turns the image repository into plain data.
-func (c *Client) readImage(v *View, image *verified) error {
-	ok, err := custom(image.top, policyTarget, &v.Policy)
-	if err != nil || !ok {
-		return holdfast.Errorf(holdfast.Denied, "no policy: %w", err)
+func (c *Client) readImage(image *verified) (*View, error) {
+	if image == c.from[0] {
+		v := *c.view
+		v.Approvals = map[string][]Approval{}
+		return &v, nil
+	}
+	v := &View{Releases: map[holdfast.Digest]Release{}, Approvals: map[string][]Approval{}, Minimum: map[holdfast.Channel]int64{}}
+	if ok, err := custom(image.top, policyTarget, &v.Policy); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, holdfast.Errorf(holdfast.Denied, "no policy")
 	}
 	p := v.Policy
 	if p.Domain != c.cfg.Domain {
-		return wrongDomain(p.Domain, c.cfg.Domain)
+		return nil, wrongDomain(p.Domain, c.cfg.Domain)
 	}
 	if p.RehearsalThreshold < 1 || p.RehearsalThreshold > len(p.Rehearsal) || slices.ContainsFunc(p.Rehearsal, func(k ed25519.PublicKey) bool { return len(k) != ed25519.PublicKeySize }) {
-		return holdfast.Errorf(holdfast.Denied, "the policy names no usable rehearsal keys")
+		return nil, holdfast.Errorf(holdfast.Denied, "the policy names no usable rehearsal keys")
 	}
 	for role, m := range image.roles {
 		all, least, err := releases(m, holdfast.Channel(role))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		v.Minimum[holdfast.Channel(role)] = least
 		for _, r := range all {
 			if r.Domain != c.cfg.Domain {
-				return wrongDomain(r.Domain, c.cfg.Domain)
+				return nil, wrongDomain(r.Domain, c.cfg.Domain)
 			}
 			v.Releases[r.Digest] = r
 		}
 	}
-	return nil
+	return v, nil
 }
 
 // rings lists the ring roles to fetch: those that the host can be in under any

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,9 +77,9 @@ func openRepository(cfg ClientConfig, name string, root []byte) (*repository, er
 }
 
 // refresh brings the repository up to date and verifies it. wanted chooses the
-// delegated roles from the top one. same reports that nothing has changed since
-// the last call.
-func (r *repository) refresh(ctx context.Context, now time.Time, wanted func(*targetsMeta) ([]string, error)) (out *verified, same bool, err error) {
+// delegated roles from the top one. While nothing changes, the same outcome is
+// returned again.
+func (r *repository) refresh(ctx context.Context, now time.Time, wanted func(*targetsMeta) []string) (out *verified, err error) {
 	// go-tuf panics on some malformed keys. Only its signer can cause that, but a
 	// host must outlive even a signer.
 	defer func() {
@@ -88,37 +89,34 @@ func (r *repository) refresh(ctx context.Context, now time.Time, wanted func(*ta
 	}()
 	trusted, err := trustedmetadata.New(r.local[metadata.ROOT])
 	if err != nil {
-		return nil, false, r.wrong(metadata.ROOT, explain(err))
+		return nil, r.wrong(metadata.ROOT, explain(err))
 	}
 	trusted.RefTime = now
 	rotated, err := r.roots(ctx, trusted)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	changed, err := r.timestamp(ctx, trusted)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if r.last != nil && !rotated && !changed && now.Before(r.last.expires) && r.covers(wanted) {
-		return r.last, true, nil
+		return r.last, nil
 	}
 	if err := r.snapshot(ctx, trusted); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	v := &verified{roles: map[string]*targetsMeta{}, version: trusted.Timestamp.Signed.Version}
 	if v.top, err = r.targets(ctx, trusted, metadata.TARGETS, metadata.ROOT); err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	roles, err := wanted(v.top)
-	if err != nil {
-		return nil, false, err
-	}
+	roles := wanted(v.top)
 	if len(roles) > maxRoles {
-		return nil, false, r.wrong(metadata.TARGETS, holdfast.Errorf(holdfast.Denied, "%d delegated roles; the limit is %d", len(roles), maxRoles))
+		return nil, r.wrong(metadata.TARGETS, holdfast.Errorf(holdfast.Denied, "%d delegated roles; the limit is %d", len(roles), maxRoles))
 	}
 	for _, role := range roles {
 		if v.roles[role], err = r.targets(ctx, trusted, role, metadata.TARGETS); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		v.until(v.roles[role].Signed.Expires)
 	}
@@ -127,18 +125,12 @@ func (r *repository) refresh(ctx context.Context, now time.Time, wanted func(*ta
 	v.until(trusted.Snapshot.Signed.Expires)
 	v.until(v.top.Signed.Expires)
 	r.last = v
-	return v, false, nil
+	return v, nil
 }
 
 // covers reports whether the last outcome has all wanted roles.
-func (r *repository) covers(wanted func(*targetsMeta) ([]string, error)) bool {
-	roles, err := wanted(r.last.top)
-	for _, role := range roles {
-		if r.last.roles[role] == nil {
-			return false
-		}
-	}
-	return err == nil
+func (r *repository) covers(wanted func(*targetsMeta) []string) bool {
+	return !slices.ContainsFunc(wanted(r.last.top), func(role string) bool { return r.last.roles[role] == nil })
 }
 
 // roots follows the chain of roots to its end.
