@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -106,6 +107,9 @@ func (k *Worker) Beat(evaluated uint64) {
 	}
 }
 
+// beatEvery is the least time between two beats on the wire.
+const beatEvery = 50 * time.Millisecond
+
 // pass writes the beats, so that a guard that does not read can never hold up
 // the evaluation of events.
 func (k *Worker) pass() {
@@ -113,6 +117,7 @@ func (k *Worker) pass() {
 		if k.send(Report{Kind: Beat, Evaluated: k.beats.Load()}) != nil {
 			return
 		}
+		time.Sleep(beatEvery)
 	}
 }
 
