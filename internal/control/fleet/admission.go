@@ -1,0 +1,320 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// admission is a host's part in one block.
+type admission struct {
+	holdfast.Admission
+	release *release
+	cell    *cell
+	stored  bool
+	kinds   []holdfast.HarmKind // harm it came to
+	counted struct{ clean, left bool }
+}
+
+func (a *admission) had(k holdfast.HarmKind) bool { return slices.Contains(a.kinds, k) }
+
+// cell is what became of the hosts drawn by one opening.
+type cell struct {
+	key
+	arms  [2]Arm
+	taken [2]int // drawn, stored or not
+}
+
+// Arm counts the hosts of one arm of a cell.
+type Arm struct {
+	Drawn int
+	Clean int // reported after the fast window without harm, and with what they were drawn for
+	Left  int // without harm, out of observation before they were clean
+	Ended int // clean, and out of observation before the slow window ended
+}
+
+func (c *cell) arm(a holdfast.Arm) *Arm {
+	if a == holdfast.New {
+		return &c.arms[0]
+	}
+	return &c.arms[1]
+}
+
+func (r *release) cell(k key) *cell {
+	c := r.cells[k]
+	if c == nil {
+		c = &cell{key: k}
+		r.cells[k] = c
+	}
+	return c
+}
+
+func byOrder(a, b *admission) int {
+	if c := compare(a.Release, b.Release); c != 0 {
+		return c
+	}
+	if c := compare(a.Host, b.Host); c != 0 {
+		return c
+	}
+	return a.Block - b.Block
+}
+
+// count takes what was marked and is stored into the counters.
+func (a *admission) count() {
+	arm := a.cell.arm(a.Arm)
+	if !a.Clean.IsZero() && !a.counted.clean {
+		a.counted.clean = true
+		arm.Clean++
+	}
+	if !a.Left.IsZero() && !a.counted.left {
+		a.counted.left = true
+		switch {
+		case a.counted.clean:
+			arm.Ended++
+		case len(a.kinds) == 0:
+			arm.Left++
+		}
+	}
+}
+
+// admit makes the admission that an offer needs. Its clocks start now.
+func (f *Fleet) admit(s *seat, o *opening, block int, arm holdfast.Arm, at time.Time) {
+	h, r := s.host, s.release
+	k := s.group.key
+	k.block = block
+	if o != nil {
+		k.cell = o.Cell
+	} else {
+		k.cell = ""
+	}
+	a := &admission{release: r, cell: r.cell(k)}
+	a.Admission = holdfast.Admission{
+		Release: r.ID, Host: h.ID, Org: h.Org, Stratum: k.stratum, Cell: k.cell, Ring: k.ring, Block: block, Arm: arm, At: at,
+		Before: h.Report.Running[r.Channel], Boot: h.Report.Boot, Crashes: h.Report.Crashes, RSS: h.Report.RSS, CPU: h.Report.CPU,
+	}
+	a.Lease = lease(&a.Admission)
+	if old := s.current(); old != nil {
+		f.leave(old, "drawn anew", at)
+	}
+	f.seatAdmission(s, a)
+	f.changes.drawn = append(f.changes.drawn, a)
+	f.settle(s, at)
+}
+
+// lease names an offer after what makes it unique. It is no secret: only the
+// host it is for can use it.
+func lease(a *holdfast.Admission) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "holdfast lease v1\n%s\n%s\n%d", a.Release, a.Host, a.Block))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (f *Fleet) seatAdmission(s *seat, a *admission) {
+	if a.Arm == holdfast.New {
+		a.cell.taken[0]++
+		s.treated = a
+		s.release.exposed++
+		s.release.outstanding++
+		if !s.host.treated {
+			if s.host.present {
+				f.outages.untreated--
+			}
+			s.host.treated = true
+		}
+		return
+	}
+	a.cell.taken[1]++
+	if s.control == nil || a.Block > s.control.Block {
+		s.control = a
+	}
+}
+
+// RestoreAdmission gives back an admission that is stored, with the kinds of
+// harm it came to. The release and the host must be known; others are ignored.
+func (f *Fleet) RestoreAdmission(stored holdfast.Admission, kinds []holdfast.HarmKind) {
+	r, h := f.release(stored.Release), f.hosts[stored.Host]
+	if r == nil || h == nil {
+		return
+	}
+	k := key{stored.Block, stored.Ring, stored.Org, stored.Stratum, stored.Cell}
+	a := &admission{Admission: stored, release: r, cell: r.cell(k), stored: true, kinds: kinds}
+	a.cell.arm(a.Arm).Drawn++
+	a.count()
+	s := h.seatOf(r)
+	f.seatAdmission(s, a)
+	if a.Arm == holdfast.New && !a.Returned.IsZero() {
+		r.outstanding--
+		s.settled = true
+	}
+	f.settle(s, f.now)
+	f.wheel.add(h, f.now)
+}
+
+func (f *Fleet) mark(a *admission) {
+	f.changes.marks = append(f.changes.marks, a)
+}
+
+func (f *Fleet) leave(a *admission, why string, at time.Time) {
+	if a.Left.IsZero() {
+		a.Left, a.Why = at, why
+		f.mark(a)
+	}
+}
+
+// within reports whether a moment lies in the admission's slow window.
+func (f *Fleet) within(a *admission, at time.Time) bool {
+	return a.Left.IsZero() && a.Block != Late && f.Observed(a.At, at) <= a.release.Slow
+}
+
+// harm takes note of the first event of a kind.
+func (f *Fleet) harm(s *seat, a *admission, kind holdfast.HarmKind, at time.Time, detail string) {
+	if a.had(kind) {
+		return
+	}
+	a.kinds = append(a.kinds, kind)
+	f.changes.Harms = append(f.changes.Harms, holdfast.Harm{Release: a.Release, Host: a.Host, Org: a.Org, Stratum: a.Stratum, Block: a.Block, Arm: a.Arm, Kind: kind, At: at, Detail: detail})
+	f.settle(s, f.now)
+}
+
+// target is what an admission wants the host to run.
+func (a *admission) target() holdfast.Digest {
+	if a.Arm == holdfast.New {
+		return a.release.Digest
+	}
+	return a.Before
+}
+
+// examine compares what a host reports with how it was when it was drawn.
+func (f *Fleet) examine(s *seat, a *admission, at time.Time) {
+	h, r := s.host, s.release
+	rep := &h.Report
+	if rep.Activation == a.Lease && a.Activated.IsZero() {
+		a.Activated = at
+		f.mark(a)
+	}
+	if !f.within(a, at) {
+		return
+	}
+	target := a.target()
+	reverted := target != "" && rep.Failed[r.Channel] == target && (a.Arm == holdfast.New || rep.Activation == a.Lease)
+	switch {
+	case rep.Crashes > a.Crashes:
+		f.harm(s, a, holdfast.Crash, at, fmt.Sprintf("%d worker deaths since it was drawn: %s", rep.Crashes-a.Crashes, rep.Reason))
+	case reverted:
+		f.harm(s, a, holdfast.Crash, at, "reverted by the guard: "+rep.Reason)
+	}
+	if rep.Boot != "" && a.Boot != "" && rep.Boot != a.Boot {
+		f.harm(s, a, holdfast.Reboot, at, "restarted since it was drawn")
+	}
+	// A new worker is busy for a while: regressions are looked for in the
+	// second half of the window, in both arms alike.
+	if limits, ok := r.Baseline.Limits[a.Stratum]; ok && !a.Activated.IsZero() && 2*f.Observed(a.At, at) >= r.Fast {
+		if a.RSS > 0 && rep.RSS > a.RSS+limits.RSS {
+			f.harm(s, a, holdfast.Memory, at, fmt.Sprintf("resident memory grew by %d KiB, and 99 of 100 such hosts by at most %d", (rep.RSS-a.RSS)>>10, limits.RSS>>10))
+		}
+		if a.CPU > 0 && rep.CPU > a.CPU+limits.CPU {
+			f.harm(s, a, holdfast.CPU, at, fmt.Sprintf("uses %d m more of a core, and 99 of 100 such hosts at most %d", rep.CPU-a.CPU, limits.CPU))
+		}
+	}
+}
+
+// settle brings a seat up to date: what became of its admission, whether its
+// host may still have what was recalled, and what the host is to the release.
+func (f *Fleet) settle(s *seat, at time.Time) {
+	h, r := s.host, s.release
+	if a := s.current(); a != nil {
+		if h.Revoked {
+			f.leave(a, "retired", at)
+		}
+		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() && a.Block != Late &&
+			h.heard.Equal(at) && !f.outages.open && !h.Report.Probation &&
+			h.Report.Running[r.Channel] == a.target() && f.Observed(a.At, at) >= r.Fast {
+			a.Clean = at
+			f.mark(a)
+		}
+	}
+	f.returned(s, at)
+	f.classify(s, at)
+}
+
+// returned notices that a host cannot have a recalled release any more: it
+// says that it runs something else, later than any lease could have lasted.
+func (f *Fleet) returned(s *seat, at time.Time) {
+	a, r := s.treated, s.release
+	if a == nil || s.settled || !r.recalled(s.host.Org) {
+		return
+	}
+	if s.host.heard.After(r.RecalledAt.Add(f.clock.Lease)) && s.host.Report.Running[r.Channel] != r.Digest {
+		s.settled = true
+		r.outstanding--
+		if a.Returned.IsZero() {
+			a.Returned = at
+			f.mark(a)
+		}
+	}
+}
+
+func (f *Fleet) classify(s *seat, at time.Time) {
+	h, r := s.host, s.release
+	g := s.group
+	if g == nil || s.treated == nil { // frozen once drawn for the release
+		g = r.group(h)
+	}
+	c, eligible := f.classOf(s, at)
+	if g == s.group && c == s.class && eligible == s.counted {
+		return
+	}
+	if s.group != nil {
+		s.group.by[s.class]--
+		if s.counted {
+			s.group.eligible--
+		}
+	}
+	s.group, s.class, s.counted = g, c, eligible
+	g.by[c]++
+	if eligible {
+		g.eligible++
+	}
+}
+
+func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
+	h, r := s.host, s.release
+	switch {
+	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declined()):
+		return neither, false
+	case s.treated != nil, !h.present, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
+		return neither, true
+	}
+	if a := s.control; a != nil && a.Left.IsZero() && f.Observed(a.At, at) < r.Fast {
+		if a.stored && len(a.kinds) == 0 && !a.Activated.IsZero() {
+			return watching, true
+		}
+		return neither, true
+	}
+	if h.NoCanary || h.Report.SafeMode {
+		return last, true
+	}
+	return waiting, true
+}
+
+// declined reports whether the host refused this release.
+func (s *seat) declined() bool {
+	return s.control != nil && !s.control.Left.IsZero() && s.control.Why != "drawn anew" && s.control.Why != "retired"
+}
+
+// busyElsewhere reports whether the host is in the open window of another
+// release: one experiment at a time, or neither could be read.
+func (f *Fleet) busyElsewhere(s *seat, at time.Time) bool {
+	for _, o := range s.host.seats {
+		if o == s {
+			continue
+		}
+		if a := o.current(); a != nil && a.Block != Late && a.Left.IsZero() && !o.release.recalled(s.host.Org) && f.Observed(a.At, at) < o.release.Fast {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,280 @@
+package fleet
+
+import (
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+type host struct {
+	holdfast.Host
+	heard   time.Time // last beat; zero if none since this fleet was made
+	present bool      // heard within two heartbeats
+	treated bool      // of any release: left out of outage detection
+	queued  bool      // in the wheel
+	saved   time.Time // when LastSeen was last stored
+	seats   []*seat   // newest release first
+	sample  sample    // for the growth of an undisturbed host
+}
+
+// seat is a host's place in one release.
+type seat struct {
+	host    *host
+	release *release
+	group   *group // frozen once the host is drawn for the release
+	counted bool   // in group.eligible
+	class   class  // as counted in group.by
+	treated *admission
+	control *admission // the latest
+	settled bool       // nothing about the treated admission can change any more
+}
+
+// current is the admission under observation, or nil.
+func (s *seat) current() *admission {
+	switch {
+	case s.treated != nil:
+		return s.treated
+	case s.control != nil && s.control.Left.IsZero():
+		return s.control
+	}
+	return nil
+}
+
+func (h *host) seatOf(r *release) *seat {
+	for _, s := range h.seats {
+		if s.release == r {
+			return s
+		}
+	}
+	return nil
+}
+
+// SetHost adds a host, or replaces what an operator or enrolment decides about
+// it; what the host itself said is kept.
+func (f *Fleet) SetHost(h holdfast.Host) {
+	known := f.hosts[h.ID]
+	if known == nil {
+		h.Connected = false
+		known = &host{Host: h, saved: h.LastSeen}
+		f.hosts[h.ID] = known
+		for _, r := range f.releases {
+			f.seat(known, r)
+		}
+		return
+	}
+	known.Org, known.Revoked, known.NoCanary, known.Serial, known.Simulated = h.Org, h.Revoked, h.NoCanary, h.Serial, h.Simulated
+	f.settleAll(known, f.now)
+}
+
+// Resume takes what another fleet of the same node knew of its hosts by their
+// own word and of this moment, after this one was rebuilt from the store.
+func (f *Fleet) Resume(old *Fleet) {
+	for id, was := range old.hosts {
+		h := f.hosts[id]
+		if h == nil {
+			continue
+		}
+		h.Attributes, h.Report, h.Connected, h.LastSeen = was.Attributes, was.Report, was.Connected, was.LastSeen
+		h.sample = was.sample
+		f.dirty[id] = true
+		if !was.heard.IsZero() {
+			f.hear(h, was.heard)
+		}
+		f.settleAll(h, f.now)
+	}
+	f.outages, f.growth = old.outages, old.growth
+	f.outages.untreated = 0
+	for _, h := range f.hosts {
+		if h.present && !h.treated {
+			f.outages.untreated++
+		}
+	}
+}
+
+func (f *Fleet) seat(h *host, r *release) {
+	s := &seat{host: h, release: r}
+	i := 0
+	for i < len(f.releases) && i < len(h.seats) && f.newer(h.seats[i].release, r) {
+		i++
+	}
+	h.seats = append(h.seats, nil)
+	copy(h.seats[i+1:], h.seats[i:])
+	h.seats[i] = s
+	f.settle(s, f.now)
+}
+
+func (f *Fleet) newer(a, b *release) bool {
+	for _, r := range f.releases {
+		if r == a || r == b {
+			return r == a
+		}
+	}
+	return false
+}
+
+// Host returns what is known of a host now.
+func (f *Fleet) Host(id holdfast.HostID) (holdfast.Host, bool) {
+	h := f.hosts[id]
+	if h == nil {
+		return holdfast.Host{}, false
+	}
+	return h.Host, true
+}
+
+// Each calls do for every host, in no order.
+func (f *Fleet) Each(do func(holdfast.Host)) {
+	for _, h := range f.hosts {
+		do(h.Host)
+	}
+}
+
+// Connected says that a host is connected, or is again: Denied if it was
+// removed or revoked.
+func (f *Fleet) Connected(id holdfast.HostID, at time.Time) error {
+	h := f.hosts[id]
+	if h == nil || h.Revoked {
+		return holdfast.Errorf(holdfast.Denied, "host %s is not enrolled, or was revoked", id)
+	}
+	h.Connected = true
+	f.dirty[id] = true
+	f.Beat(id, at)
+	return nil
+}
+
+// Disconnected says that the host's connection is gone. That alone is no
+// harm: it may come back before its third heartbeat is missed.
+func (f *Fleet) Disconnected(id holdfast.HostID, at time.Time) {
+	if h := f.hosts[id]; h != nil {
+		h.Connected = false
+		f.dirty[id] = true
+	}
+}
+
+// Described gives a host's attributes. Its role is what enrolment gave it, if
+// enrolment gave it one.
+func (f *Fleet) Described(id holdfast.HostID, a holdfast.Attributes, at time.Time) {
+	h := f.hosts[id]
+	if h == nil || h.Attributes == a {
+		return
+	}
+	h.Attributes = a
+	f.dirty[id] = true
+	f.settleAll(h, at)
+}
+
+// Reported gives a host's state: what it runs, what it tried, what it counted.
+func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time) {
+	h := f.hosts[id]
+	if h == nil {
+		return
+	}
+	h.Report = r
+	f.dirty[id] = true
+	f.grow(h, at)
+	for _, s := range h.seats {
+		if a := s.current(); a != nil {
+			f.examine(s, a, at)
+		}
+	}
+	f.settleAll(h, at)
+}
+
+// Declined says that a host refused an offer: its own checks did not let it.
+// That is no harm; the host is not in the comparison any more.
+func (f *Fleet) Declined(id holdfast.HostID, lease, reason string, at time.Time) {
+	h := f.hosts[id]
+	if h == nil {
+		return
+	}
+	for _, s := range h.seats {
+		if a := s.current(); a != nil && a.Lease == lease && a.Activated.IsZero() {
+			f.leave(a, "declined: "+reason, at)
+			f.settle(s, at)
+		}
+	}
+}
+
+// Beat says that the host is alive. It is the host's poll: if the host is
+// waiting and an opening is for it, this draws its arm.
+func (f *Fleet) Beat(id holdfast.HostID, at time.Time) {
+	h := f.hosts[id]
+	if h == nil {
+		return
+	}
+	h.LastSeen = at
+	if at.Sub(h.saved) > 10*f.clock.Heartbeat {
+		h.saved = at
+		f.dirty[id] = true
+	}
+	f.hear(h, at)
+	for _, s := range h.seats {
+		f.settle(s, at)
+	}
+	for _, s := range h.seats {
+		f.draw(s, at)
+	}
+}
+
+func (f *Fleet) hear(h *host, at time.Time) {
+	h.heard = at
+	if !h.present {
+		f.setPresent(h, true)
+	}
+	f.wheel.add(h, at.Add(absentAfter*f.clock.Heartbeat))
+}
+
+func (f *Fleet) setPresent(h *host, present bool) {
+	h.present = present
+	if !h.treated {
+		f.outages.untreated += map[bool]int{true: 1, false: -1}[present]
+	}
+}
+
+// due looks at a host that the wheel brought back.
+func (f *Fleet) due(h *host, now time.Time) {
+	if f.hosts[h.ID] != h {
+		return
+	}
+	beat := f.clock.Heartbeat
+	if h.present && now.Sub(h.heard) >= absentAfter*beat {
+		f.setPresent(h, false)
+		for _, s := range h.seats {
+			f.settle(s, now)
+		}
+	}
+	switch {
+	case h.present:
+		f.wheel.add(h, h.heard.Add(absentAfter*beat))
+	case !h.observed():
+		// Nothing to notice until it beats again.
+	case f.outages.open:
+		f.wheel.add(h, now.Add(beat))
+	default:
+		silent := f.outages.heard(h.heard).Add(silentAfter * beat)
+		if now.Before(silent) {
+			f.wheel.add(h, silent)
+			return
+		}
+		for _, s := range h.seats {
+			if a := s.current(); a != nil && f.within(a, silent) {
+				f.harm(s, a, holdfast.Silence, silent, "no heartbeat since "+h.heard.UTC().Format(time.TimeOnly))
+			}
+		}
+	}
+}
+
+// observed reports whether silence of the host would be evidence.
+func (h *host) observed() bool {
+	for _, s := range h.seats {
+		if a := s.current(); a != nil && !a.had(holdfast.Silence) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Fleet) settleAll(h *host, at time.Time) {
+	for _, s := range h.seats {
+		f.settle(s, at)
+	}
+}
