@@ -11,14 +11,18 @@ import (
 type Action interface{ action() }
 
 // Admit opens one cell of a block for drawing. Until the time Until, hosts of
-// the ring, organisation and stratum (and of Cell, if it is not empty) that ask
-// are drawn: with t treatments and p placebos of this cell still to give, a
-// host gets the release with probability t/(t+p). That is a random order, so
-// the arms are exchangeable. What is not drawn by Until is void. There is at
-// most one Admit for each (Block, Ring, Org, Stratum, Cell).
+// the rings Ring to Through, the organisation and the stratum (and of Cell, if
+// it is not empty) that ask are drawn: with t treatments and p placebos of this
+// cell still to give, a host gets the release with probability t/(t+p). That is
+// a random order, so the arms are exchangeable. What is not drawn by Until is
+// void. There is at most one Admit for each (Block, Ring, Org, Stratum, Cell).
+//
+// Through differs from Ring only in a small fleet, whose rings after the first
+// are paced as one; what becomes of the drawn is reported under Ring.
 type Admit struct {
 	Block   int              `json:"block"`
 	Ring    int              `json:"ring"`
+	Through int              `json:"through"`
 	Org     holdfast.OrgID   `json:"org"`
 	Stratum holdfast.Stratum `json:"stratum"`
 	Cell    holdfast.Stratum `json:"cell,omitempty"`

@@ -1,14 +1,13 @@
 package rollout
 
 import (
-	"encoding/json"
-	"slices"
+	"math"
 
 	"github.com/holdfast-security/holdfast"
 )
 
-// The grids of §2: alternatives and their weights. fastH are hazards (share of
-// hosts harmed within the window), slowR are rate ratios.
+// The grids of alternatives and their weights. A fast alternative is a hazard:
+// the share of hosts harmed within the window; a slow one is a rate ratio.
 var (
 	fastH = [...]float64{1e-4, 1e-3, 1e-2, .1, .5}
 	fastV = [...]float64{.15, .20, .25, .20, .20}
@@ -16,94 +15,248 @@ var (
 	slowV = [...]float64{.2, .3, .2, .1, .1, .1}
 )
 
+// Weights of the combination; each is divided equally among its scopes and the
+// enabled signals. They sum to 1.
+const (
+	weightPoolFast    = .35
+	weightStrataFast  = .175
+	weightFactorsFast = .175
+	weightPoolSlow    = .20
+	weightStrataSlow  = .10
+)
+
+// defaultRate stands in for a baseline nobody measured: that of servers.
+const defaultRate = 2e-5
+
+// mostL keeps exp(L) finite, so that evidence can always be stored and shown.
+const mostL = 680
+
 type (
 	fastL [len(fastH)]float64
 	slowL [len(slowR)]float64
 )
 
-// Likelihoods holds, for every scope and signal, the log-likelihood ratios of
-// the events so far under each alternative. Scopes are numbered: 0 is the
-// pool, then the levels of factors, then the strata. It marshals sparsely.
-//
-// Likelihoods of different installations over the same strata and policy may
-// be added: they are all that fleets too small to see a subtle fault alone
-// need to share.
-type Likelihoods struct {
-	signals int
-	fast    []fastL // [scope*signals + signal]
-	slow    []slowL
-}
+// logFactors are ln r of every alternative, and r-1.
+type fastGrid struct{ lnR, rLess1 [len(fastH)]float64 }
 
-type sparseL struct {
-	Scopes  int       `json:"scopes"`
-	Signals int       `json:"signals"`
-	Fast    []sparseF `json:"fast,omitempty"`
-	Slow    []sparseS `json:"slow,omitempty"`
-}
-
-type sparseF struct {
-	At int   `json:"at"`
-	L  fastL `json:"l"`
-}
-
-type sparseS struct {
-	At int   `json:"at"`
-	L  slowL `json:"l"`
-}
-
-// MarshalJSON writes only what is not zero.
-func (l Likelihoods) MarshalJSON() ([]byte, error) {
-	s := sparseL{Signals: l.signals}
-	if l.signals > 0 {
-		s.Scopes = len(l.fast) / l.signals
+// fastGridFor returns the alternatives r = max(1, (q+h)/(qθ)) for a baseline q.
+func fastGridFor(q, theta float64) (g fastGrid) {
+	for i, h := range fastH {
+		r := max(1, (q+h)/(q*theta))
+		g.lnR[i], g.rLess1[i] = math.Log(r), r-1
 	}
-	for i, v := range l.fast {
-		if v != (fastL{}) {
-			s.Fast = append(s.Fast, sparseF{i, v})
+	return g
+}
+
+var slowGrid = func() (g struct{ lnR, rLess1 [len(slowR)]float64 }) {
+	for i, r := range slowR {
+		g.lnR[i], g.rLess1[i] = math.Log(r), r-1
+	}
+	return g
+}()
+
+// share is pi: the probability, at the boundary of the null hypothesis, that
+// an event falls on a treated host when y treated and c controls are at risk.
+func share(y, c int, theta float64) float64 {
+	ty := theta * float64(y)
+	return ty / (ty + float64(c))
+}
+
+// fastStep is the log-likelihood ratio of one event under each alternative.
+func (g *fastGrid) step(treated bool, pi float64) (l fastL) {
+	for i := range l {
+		l[i] = -math.Log1p(g.rLess1[i] * pi)
+		if treated {
+			l[i] += g.lnR[i]
 		}
 	}
-	for i, v := range l.slow {
-		if v != (slowL{}) {
-			s.Slow = append(s.Slow, sparseS{i, v})
-		}
-	}
-	return json.Marshal(s)
-}
-
-const maxScopes, maxSignals = 1 << 20, 16
-
-// UnmarshalJSON refuses indices outside the stated size.
-func (l *Likelihoods) UnmarshalJSON(b []byte) error {
-	var s sparseL
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
-	}
-	if s.Scopes < 0 || s.Scopes > maxScopes || s.Signals < 0 || s.Signals > maxSignals {
-		return errSize
-	}
-	*l = newLikelihoods(s.Scopes, s.Signals)
-	for _, f := range s.Fast {
-		if f.At < 0 || f.At >= len(l.fast) {
-			return errSize
-		}
-		l.fast[f.At] = f.L
-	}
-	for _, f := range s.Slow {
-		if f.At < 0 || f.At >= len(l.slow) {
-			return errSize
-		}
-		l.slow[f.At] = f.L
-	}
-	return nil
-}
-
-var errSize = holdfast.Errorf(holdfast.Invalid, "likelihoods: an index or a size is out of range")
-
-func newLikelihoods(scopes, signals int) Likelihoods {
-	return Likelihoods{signals: signals, fast: make([]fastL, scopes*signals), slow: make([]slowL, scopes*signals)}
-}
-
-func (l Likelihoods) clone() Likelihoods {
-	l.fast, l.slow = slices.Clone(l.fast), slices.Clone(l.slow)
 	return l
+}
+
+func slowStep(treated bool, pi float64) (l slowL) {
+	for i := range l {
+		l[i] = -math.Log1p(slowGrid.rLess1[i] * pi)
+		if treated {
+			l[i] += slowGrid.lnR[i]
+		}
+	}
+	return l
+}
+
+func (l *fastL) add(o *fastL) {
+	for i := range l {
+		l[i] = min(l[i]+o[i], mostL)
+	}
+}
+
+func (l *slowL) add(o *slowL) {
+	for i := range l {
+		l[i] = min(l[i]+o[i], mostL)
+	}
+}
+
+// value is the e-value of a scope: the mixture over its alternatives.
+func (l *fastL) value() float64 {
+	if *l == (fastL{}) {
+		return 1
+	}
+	var e float64
+	for i, x := range l {
+		e += fastV[i] * math.Exp(x)
+	}
+	return e
+}
+
+func (l *slowL) value() float64 {
+	if *l == (slowL{}) {
+		return 1
+	}
+	var e float64
+	for i, x := range l {
+		e += slowV[i] * math.Exp(x)
+	}
+	return e
+}
+
+// layout numbers the scopes: 0 is the pool, then levels of factors, then
+// strata.
+type layout struct{ levels, strata, signals int }
+
+func (a layout) scopes() int              { return 1 + a.levels + a.strata }
+func (a layout) at(scope, signal int) int { return scope*a.signals + signal }
+func (a layout) level(i int) int          { return 1 + i }
+func (a layout) stratum(i int) int        { return 1 + a.levels + i }
+func (a layout) isStratum(scope int) bool { return scope > a.levels }
+func (a layout) fastWeight(sc int) float64 {
+	return a.weight(sc, weightPoolFast, weightFactorsFast, weightStrataFast)
+}
+
+func (a layout) slowWeight(sc int) float64 { return a.weight(sc, weightPoolSlow, 0, weightStrataSlow) }
+
+// weight divides a family's weight among its scopes and signals. Without any
+// level (every stratum merged into one) the levels' weight goes to the pool, so
+// that the weights still sum to 1.
+func (a layout) weight(scope int, pool, levels, strata float64) float64 {
+	var w float64
+	switch {
+	case scope == 0 && a.levels == 0:
+		w = pool + levels
+	case scope == 0:
+		w = pool
+	case !a.isStratum(scope):
+		w = levels / float64(a.levels)
+	default:
+		w = strata / float64(a.strata)
+	}
+	return w / float64(a.signals)
+}
+
+// combine returns E from scratch, and the pool's fast e-value (the mean over
+// signals), and fills the values of the scopes.
+func (a layout) combine(l *Likelihoods, fast, slow []float64) (e, pooled float64) {
+	for sc := range a.scopes() {
+		wf, ws := a.fastWeight(sc), a.slowWeight(sc)
+		for k := range a.signals {
+			i := a.at(sc, k)
+			fast[i] = l.fast[i].value()
+			e += wf * fast[i]
+			if sc == 0 {
+				pooled += fast[i] / float64(a.signals)
+			}
+			if ws > 0 {
+				slow[i] = l.slow[i].value()
+				e += ws * slow[i]
+			}
+		}
+	}
+	return e, pooled
+}
+
+// A spectrum holds the log-likelihood of the events so far under a grid of
+// hazard ratios. It gives the confidence sequence: a ratio ρ is excluded once
+// the mixture of all ratios beats it by 1/δ.
+type spectrum [spectrumSize]float64
+
+const (
+	spectrumSize = 33 // ratios 2^-6 … 2^10 in steps of √2
+	spectrumLow  = -6.0
+)
+
+var ratios = func() (r [spectrumSize]float64) {
+	for j := range r {
+		r[j] = math.Exp2(spectrumLow + float64(j)/2)
+	}
+	return r
+}()
+
+func (s *spectrum) step(treated bool, y, c int) {
+	if y == 0 || c == 0 {
+		return // the event had to fall where it fell
+	}
+	odds := float64(y) / float64(c)
+	for j, rho := range ratios {
+		s[j] -= math.Log1p(rho * odds)
+		if treated {
+			s[j] += math.Log(rho * odds)
+		}
+	}
+}
+
+// HazardRatio is a confidence sequence: with probability 1-δ it contains the
+// true ratio of hazards at every moment.
+type HazardRatio struct {
+	Low  float64 `json:"low"`  // 0: not bounded from below
+	High float64 `json:"high"` // 0: not bounded from above
+}
+
+func (s *spectrum) interval(delta float64) (h HazardRatio) {
+	top := s[0]
+	for _, l := range s {
+		top = max(top, l)
+	}
+	var sum float64
+	for _, l := range s {
+		sum += math.Exp(l - top)
+	}
+	mixture := top + math.Log(sum/spectrumSize)
+	kept := func(j int) bool { return mixture-s[j] < -math.Log(delta) }
+	for j := range s {
+		if kept(j) {
+			if j > 0 {
+				h.Low = ratios[j-1]
+			}
+			break
+		}
+	}
+	for j := len(s) - 1; j >= 0; j-- {
+		if kept(j) {
+			if j < len(s)-1 {
+				h.High = ratios[j+1]
+			}
+			break
+		}
+	}
+	return h
+}
+
+// rate returns the baseline of a stratum and signal: the most specific entry,
+// the last one if several match.
+func (p *Policy) rate(s holdfast.Stratum, k holdfast.HarmKind) float64 {
+	general, special := 0.0, 0.0
+	for _, b := range p.Baselines {
+		switch {
+		case b.Signal != k:
+		case b.Stratum == s:
+			special = b.Rate
+		case b.Stratum == "":
+			general = b.Rate
+		}
+	}
+	switch {
+	case special > 0:
+		return special
+	case general > 0:
+		return general
+	}
+	return defaultRate
 }

@@ -16,7 +16,10 @@ type Policy struct {
 	Profile holdfast.Profile   `json:"profile"`
 	Rings   holdfast.RingPlan  `json:"rings"`
 	Signed  time.Time          `json:"signed"` // soaks count from here
-	By      string             `json:"by"`     // who released; somebody else approves an emergency
+	By      string             `json:"by"`     // who released
+	// Approved is the second person, if somebody approved before the start; an
+	// emergency waits for one.
+	Approved string `json:"approved_by,omitempty"`
 
 	// Alpha bounds P(a harmless release is ever halted), over all signals,
 	// scopes and moments. Delta is the level of bounds that are only shown or

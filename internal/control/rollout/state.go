@@ -34,9 +34,17 @@ type State struct {
 	NextBlock int          `json:"next_block"`
 	Blocks    []BlockState `json:"blocks"`
 
-	// Tried lists the fine strata (cells) that a treated host was drawn in;
-	// what they cover follows from it.
-	Tried []holdfast.Stratum `json:"tried,omitempty"`
+	// Collapsed says that the rings after the first are paced as one, because
+	// the fleet was small at the start. Fleet is its eligible size then.
+	Collapsed bool `json:"collapsed,omitempty"`
+	Fleet     int  `json:"fleet"`
+
+	// Plan is the coverage array: cells in the order in which they get their
+	// first host.
+	Plan []PlanCell `json:"plan,omitempty"`
+
+	// StopAt is how many treated hosts harmed, and no control, make STOP.
+	StopAt int `json:"stop_at"`
 
 	// Evidence of the whole installation, and of each organisation where
 	// there are several.
@@ -59,6 +67,12 @@ type RingState struct {
 	Opened time.Time `json:"opened,omitzero"`
 }
 
+// PlanCell is a cell of the coverage array.
+type PlanCell struct {
+	Cell  holdfast.Stratum `json:"cell"`
+	Tried bool             `json:"tried,omitempty"` // a treatment was granted in it
+}
+
 // BlockState is one randomised block.
 type BlockState struct {
 	Block  int         `json:"block"`
@@ -69,21 +83,27 @@ type BlockState struct {
 }
 
 // CellState is what was granted in one cell of a block and what harm its hosts
-// came to. Treated and Control are indexed like Policy.Signals and empty while
-// nothing happened.
+// came to. The slices are indexed like Policy.Signals and nil while nothing
+// happened; events after the fast window are counted apart, as late ones.
 type CellState struct {
-	Ring    int              `json:"ring"`
-	Org     holdfast.OrgID   `json:"org"`
-	Stratum holdfast.Stratum `json:"stratum"`
-	Cell    holdfast.Stratum `json:"cell,omitempty"`
-	Treat   int              `json:"treat"`
-	Placebo int              `json:"placebo"`
-	Why     AdmitReason      `json:"why"`
-	Treated []int            `json:"treated,omitempty"` // events by signal, fast and late ones
-	Control []int            `json:"control,omitempty"`
-	// Harmed counts hosts, whatever the kinds of their events.
-	HarmedTreated int `json:"harmed_treated,omitempty"`
-	HarmedControl int `json:"harmed_control,omitempty"`
+	Ring        int              `json:"ring"`
+	Org         holdfast.OrgID   `json:"org"`
+	Stratum     holdfast.Stratum `json:"stratum"`
+	Cell        holdfast.Stratum `json:"cell,omitempty"`
+	Treat       int              `json:"treat"`
+	Placebo     int              `json:"placebo"`
+	Why         AdmitReason      `json:"why"`
+	Treated     []int            `json:"treated,omitempty"`
+	Control     []int            `json:"control,omitempty"`
+	LateTreated []int            `json:"late_treated,omitempty"`
+	LateControl []int            `json:"late_control,omitempty"`
+	// Harmed counts hosts, whatever the kinds of their events. Void counts
+	// treated hosts whose silence fell into an outage of the control plane.
+	HarmedTreated     int `json:"harmed_treated,omitempty"`
+	HarmedControl     int `json:"harmed_control,omitempty"`
+	LateHarmedTreated int `json:"late_harmed_treated,omitempty"`
+	LateHarmedControl int `json:"late_harmed_control,omitempty"`
+	Void              int `json:"void,omitempty"`
 }
 
 // Evidence is the e-process of one party: the installation (Org empty) or one
@@ -104,6 +124,8 @@ type Evidence struct {
 	ControlEvents int `json:"control_events"`
 	// L holds the log-likelihood ratios by window, scope and signal.
 	L Likelihoods `json:"l"`
+	// Ratio holds the log-likelihoods of hazard ratios, for the report.
+	Ratio spectrum `json:"ratio"`
 }
 
 // Interval is a span of time; To is zero while it lasts.

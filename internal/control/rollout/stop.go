@@ -1,0 +1,114 @@
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// mostHarmed is how many harmed hosts a test may take before a person should
+// decide instead: beyond it, HALT counts as out of reach.
+const mostHarmed = 7
+
+// stop recalls when the test cannot speak: StopAt treated hosts harmed, no
+// control harmed, and either no control left in the strata where it happened,
+// or HALT out of reach with those that are. No α is claimed for it.
+func (d *decision) stop() {
+	if d.policy.Unchecked || d.s.Phase.Done() {
+		return
+	}
+	for i := range d.s.Evidence {
+		ev := &d.s.Evidence[i]
+		if i == 0 && len(d.s.Evidence) > 1 || ev.Halted {
+			continue // each organisation by itself
+		}
+		harmed, controls, left := 0, 0, 0
+		worst := -1
+		for j := range d.units {
+			u := &d.units[j]
+			if ev.Org != "" && u.org != ev.Org {
+				continue
+			}
+			harmed += u.harmed
+			controls += u.harmedControl
+			if u.harmed == 0 {
+				continue
+			}
+			if n := u.comparable(); worst < 0 || n > left {
+				worst, left = j, n
+			}
+		}
+		if harmed < d.s.StopAt || controls > 0 {
+			continue
+		}
+		why := fmt.Sprintf("%d hosts with the release were harmed and no other, and no host is left to compare with", harmed)
+		if left > 0 {
+			if d.withinReach(i, &d.units[worst], harmed) {
+				continue
+			}
+			why = fmt.Sprintf("%d hosts with the release were harmed and no other, and the %d hosts left to compare with cannot settle it before %d are harmed", harmed, left, max(mostHarmed, harmed)+1)
+		}
+		ev.Halted = true
+		d.recall(ev.Org, holdfast.Stopped, why)
+		d.do(Stop{Org: ev.Org, Why: why, Harmed: harmed, Exposed: d.drawnIn(ev.Org), AtEvent: d.s.EventSeq})
+	}
+}
+
+// comparable counts the hosts of a unit that are controls or could become
+// some.
+func (t *tally) comparable() int {
+	return max(t.waiting+t.last+t.watching, t.atRisk-t.harmedControl)
+}
+
+// withinReach reports whether E would reach its limit before more than
+// mostHarmed hosts are harmed, if from now on every treated host is: those
+// pending first, then probes one at a time.
+func (d *decision) withinReach(party int, u *unit, harmed int) bool {
+	d.evaluate()
+	ev := &d.s.Evidence[party]
+	st, frozen := d.frozen(u.stratum)
+	k := d.busiest(party)
+	g := fastGridFor(d.policy.rate(u.stratum, d.policy.Signals[k]), d.policy.ThetaFast)
+	e, pending, controls := ev.E, u.pending(), u.comparable()
+	scopes := []int{0}
+	if frozen {
+		for _, l := range d.s.Strata[st].Levels {
+			scopes = append(scopes, d.layout.level(l))
+		}
+		scopes = append(scopes, d.layout.stratum(st))
+	}
+	ls := make([]fastL, len(scopes))
+	for i, sc := range scopes {
+		ls[i] = ev.L.fast[d.layout.at(sc, k)]
+	}
+	for harmed < mostHarmed && controls > 0 {
+		y := pending
+		if y == 0 {
+			y = 1
+			controls-- // becomes the probe
+		} else {
+			pending--
+		}
+		step := g.step(true, share(y, controls, d.policy.ThetaFast))
+		for i, sc := range scopes {
+			before := ls[i].value()
+			ls[i].add(&step)
+			e += d.layout.fastWeight(sc) * (ls[i].value() - before)
+		}
+		if harmed++; e >= ev.Limit {
+			return true
+		}
+	}
+	return e >= ev.Limit
+}
+
+// busiest is the signal with the largest pooled fast value.
+func (d *decision) busiest(party int) (k int) {
+	best := 0.0
+	for i := range d.layout.signals {
+		if v := d.values[party].fast[d.layout.at(0, i)]; v > best {
+			best, k = v, i
+		}
+	}
+	return k
+}
