@@ -35,6 +35,7 @@ const (
 	Recall     Action = "recall"     // give the running content back
 	Wait       Action = "wait"       // nothing is wrong, but it is too early, or something is away
 	Refuse     Action = "refuse"     // this must not run here
+	Nothing    Action = "nothing"    // it is so already
 )
 
 // Cause names the check that decided, for reports, counters and tests.
@@ -57,6 +58,8 @@ const (
 	TestLoad    Cause = "test-load"   // a throw-away child could not load it
 	NoLease     Cause = "lease"       // the lease is over or was revoked
 	Unreachable Cause = "unreachable" // something could not be fetched
+	Unapproved  Cause = "unapproved"  // of a recall: the director approves what runs no longer
+	NoWayBack   Cause = "no-way-back" // of a recall: nothing that is approved could run instead
 )
 
 // Decision is what a host should do about one channel.
@@ -82,7 +85,10 @@ type State struct {
 
 // Orders are what the signed metadata asks of a host without any offer.
 type Orders struct {
-	Recalls []Decision        // at most one per channel, Action Recall
+	// Returns holds at most one decision per channel. Its action is Recall if the
+	// guard's own way back is approved, and Propose if other content is, which is
+	// then on disk and proven.
+	Returns []Decision
 	Retry   []holdfast.Digest // shunned digests that the publishers allow again, once
 	Final   []holdfast.Digest // running digests whose predecessor is no longer needed
 }
@@ -111,7 +117,9 @@ type Config struct {
 	State string
 	// URL is the base of /content/ and /verdicts/, fetched with HTTP.
 	URL  string
-	HTTP *http.Client
+	HTTP *http.Client // nil means a client of its own
+	// Patience bounds one download (10 minutes if zero).
+	Patience time.Duration
 	// MaxBytes bounds one channel's content, whatever was signed. Zero means
 	// 256 MiB.
 	MaxBytes int64
