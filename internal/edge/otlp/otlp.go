@@ -85,6 +85,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A peer that sends slowly must not hold its place for ever.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Second)) // not supported by test recorders
 	body, err := read(w, r)
+	if holdfast.KindOf(err) == holdfast.Unavailable && err != nil {
+		h.later(w, err)
+		return
+	}
 	if err != nil {
 		wire.WriteProblem(w, err, 0)
 		return
@@ -154,8 +158,10 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLong) || len(b) > wire.MaxRequest:
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "is longer than 4 MiB", Where: "body", Do: "send fewer findings at once"}
-	case err != nil:
+	case errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader):
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, Where: "body", Err: err}
+	case err != nil: // the network's fault, or a damaged stream: not the findings'
+		return nil, &holdfast.Error{Kind: holdfast.Unavailable, What: "the body did not arrive", Err: err}
 	}
 	return b, nil
 }
