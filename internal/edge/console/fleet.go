@@ -1,0 +1,91 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+const hostsPerPage = 50
+
+type fleetPage struct {
+	shell
+	HostPage
+	Query HostQuery
+	Asked url.Values
+}
+
+type hostPage struct {
+	shell
+	HostDetail
+}
+
+func (s *Console) fleet(w http.ResponseWriter, r *http.Request, v *visit) error {
+	asked := r.URL.Query()
+	q := HostQuery{
+		Text: asked.Get("q"), State: HostState(asked.Get("state")), Ring: asked.Get("ring"),
+		Role: asked.Get("role"), Build: asked.Get("build"), Kind: asked.Get("kind"),
+		Page: pageNumber(asked), Size: hostsPerPage,
+	}
+	if q.State != "" && !slices.Contains(HostStates, q.State) {
+		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no host state " + strconv.Quote(string(q.State)), Where: "state", Do: "choose one from the list on the fleet page"}
+	}
+	hosts, err := s.Source.Hosts(r.Context(), q)
+	if err != nil {
+		return err
+	}
+	return s.render(w, http.StatusOK, fleetView(fleetPage{s.shell(v, "Fleet", "fleet", TopicFleet), hosts, q, asked}))
+}
+
+// pageNumber reads ?page=, from 1; nonsense is the first page.
+func pageNumber(q url.Values) int {
+	n, err := strconv.Atoi(q.Get("page"))
+	if err != nil || n < 1 || n > 1_000_000 {
+		return 1
+	}
+	return n
+}
+
+func (s *Console) host(w http.ResponseWriter, r *http.Request, v *visit) error {
+	d, err := s.Source.Host(r.Context(), holdfast.HostID(r.PathValue("id")))
+	if err != nil {
+		return err
+	}
+	if !v.may(Inspect) {
+		d.Findings = nil
+	}
+	return s.render(w, http.StatusOK, hostView(hostPage{s.shell(v, d.Attributes.Hostname, "fleet", TopicFleet, TopicFindings), d}))
+}
+
+// slot is one line of the host's table of generations.
+type slot struct {
+	Name, Meaning string
+	Generation    holdfast.Generation
+}
+
+func (d HostDetail) slots() []slot {
+	r := d.Report
+	return []slot{
+		{"Running", "evaluates events now", r.Running},
+		{"Previous", "what the guard would put back", r.Previous},
+		{"Attempted", "the latest candidate, whatever became of it", r.Attempted},
+		{"Failed", "the latest candidate that was reverted", r.Failed},
+	}
+}
+
+// attributes are the host's own words about itself, in a fixed order.
+func (d HostDetail) attributes() [][2]string {
+	a := d.Attributes
+	return [][2]string{
+		{"Role", a.Role},
+		{"System", a.OS + "/" + a.Arch},
+		{"Distribution", a.Distro},
+		{"Kernel", a.Kernel},
+		{"Agent", a.Version},
+		{"Sensor", a.Sensor},
+		{"Stratum", string(a.Stratum())},
+	}
+}
