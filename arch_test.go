@@ -28,7 +28,7 @@ var wings = map[string][]string{
 	"internal/edge":              {"", "internal/language", "internal/trust", "internal/wire", "internal/control"},
 	"internal/sim":               {"", "internal/language", "internal/trust", "internal/wire", "internal/control", "internal/endpoint"},
 	"internal/client":            {"", "internal/wire"},
-	"internal/stage":             {"", "internal/language", "internal/trust", "internal/wire", "internal/client"},
+	"internal/stage":             {"", "internal/language", "internal/trust", "internal/wire", "internal/client", "internal/edge/console"},
 	"content":                    {""},
 	"cmd":                        {"", "internal", "content"},
 	"bench":                      {"", "internal", "content"},

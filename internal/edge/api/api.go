@@ -94,6 +94,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/enrolments", admins, s.enrolment},
 		{"POST /api/v1/users", admins, s.newUser},
 		{"POST /api/v1/users/{name}/tokens", admins, s.newToken},
+		{"POST /api/v1/users/{name}/links", admins, s.newLink},
 	}
 }
 

@@ -37,6 +37,8 @@ type Administration interface {
 	Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by string) (apiv1.EnrolmentAnswer, error)
 	NewUser(ctx context.Context, u apiv1.NewUser, by string) error
 	NewToken(ctx context.Context, user, by string) (apiv1.TokenAnswer, error)
+	// NewLink makes a secret with which the user signs in to the console, once.
+	NewLink(ctx context.Context, user, by string) (apiv1.TokenAnswer, error)
 }
 
 // Bounds of an uploaded worker binary, and of a desk's metadata.
@@ -164,4 +166,8 @@ func (s *Server) newUser(c *call) (any, error) {
 
 func (s *Server) newToken(c *call) (any, error) {
 	return s.Admin.NewToken(c.Context(), c.PathValue("name"), c.user.Name)
+}
+
+func (s *Server) newLink(c *call) (any, error) {
+	return s.Admin.NewLink(c.Context(), c.PathValue("name"), c.user.Name)
 }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
+)
+
+const (
+	firstAdmin = "admin"
+	tokenLife  = 365 * 24 * time.Hour
+	linkLife   = time.Hour
+)
+
+// people is what administrators do, over the store.
+type people struct {
+	store *store.Store
+	ca    *enrol.CA
+	url   string // of the hosts' listener
+	root  func() []byte
+	now   func() time.Time
+}
+
+// firstStart makes the default organisation and the first administrator, whose
+// API token it leaves in the state folder, readable by its owner only. Later
+// starts change nothing.
+func (p *people) firstStart(ctx context.Context, state string) error {
+	file := filepath.Join(state, "admin-token")
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	now := p.now().UTC()
+	if err := p.store.PutOrg(ctx, holdfast.Organisation{ID: holdfast.DefaultOrg, Name: "default", Created: now}); err != nil {
+		return err
+	}
+	err := p.store.CreateUser(ctx, holdfast.User{Name: firstAdmin, Org: holdfast.DefaultOrg, Role: holdfast.Administrator, Created: now}, "")
+	if err != nil && holdfast.KindOf(err) != holdfast.Conflict {
+		return err
+	}
+	token, err := p.store.CreateSession(ctx, firstAdmin, now, now.Add(tokenLife))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(token+"\n"), 0o600)
+}
+
+// Enrolment makes a token with which hosts enrol.
+func (p *people) Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by string) (a apiv1.EnrolmentAnswer, err error) {
+	now := p.now().UTC()
+	e := holdfast.Enrolment{
+		ID: rand.Text()[:12], Org: holdfast.DefaultOrg, Role: r.Role, Simulated: r.Simulated,
+		Uses: r.Uses, Created: now, Expires: now.Add(r.Valid), By: by,
+	}
+	secret, err := p.store.CreateEnrolment(ctx, e)
+	if err != nil {
+		return a, err
+	}
+	var pin []byte
+	if root := p.root(); root != nil {
+		sum := sha256.Sum256(root)
+		pin = sum[:]
+	}
+	return apiv1.EnrolmentAnswer{ID: e.ID, Token: enrol.Token(p.url, p.ca, pin, secret), Expires: e.Expires}, nil
+}
+
+// NewUser adds a person or a program.
+func (p *people) NewUser(ctx context.Context, u apiv1.NewUser, _ string) error {
+	return p.store.CreateUser(ctx, holdfast.User{Name: u.Name, Org: holdfast.DefaultOrg, Role: u.Role, Created: p.now().UTC()}, u.Password)
+}
+
+// NewToken makes an API token for a user.
+func (p *people) NewToken(ctx context.Context, user, _ string) (a apiv1.TokenAnswer, err error) {
+	now := p.now().UTC()
+	if _, err := p.store.User(ctx, user); err != nil {
+		return a, err
+	}
+	a.Expires = now.Add(tokenLife)
+	a.Token, err = p.store.CreateSession(ctx, user, now, a.Expires)
+	return a, err
+}
+
+// NewLink makes a one-time sign-in link for a user.
+func (p *people) NewLink(ctx context.Context, user, _ string) (a apiv1.TokenAnswer, err error) {
+	if _, err := p.store.User(ctx, user); err != nil {
+		return a, err
+	}
+	a.Expires = p.now().UTC().Add(linkLife)
+	a.Token, err = p.store.CreateSignIn(ctx, user, a.Expires)
+	return a, err
+}
