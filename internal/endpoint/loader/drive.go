@@ -35,6 +35,8 @@ func New(cfg Config) (*Loader, error) {
 		return nil, missing("trust")
 	case cfg.Content == "":
 		return nil, missing("content directory")
+	case cfg.TestLoad == nil || cfg.Renew == nil:
+		return nil, missing("test load and lease renewal")
 	case cfg.Domain != tuf.Production && cfg.Domain != tuf.Drill:
 		return nil, missing("trust domain")
 	}
@@ -115,6 +117,7 @@ func (l *Loader) Poll(ctx context.Context, host State, now time.Time) (Orders, e
 			return orders, err
 		}
 		if d.Action == Recall || d.Action == Propose {
+			d.Lease = "return-" + digest.Short()
 			orders.Returns = append(orders.Returns, d)
 		}
 	}
@@ -171,7 +174,11 @@ func (l *Loader) fetch(ctx context.Context, f Facts, now time.Time) (Decision, e
 			if holdfast.KindOf(err) == holdfast.NotFound {
 				continue
 			} else if err != nil {
-				return refusal(d, err), nil
+				d = refusal(d, err)
+				if d.Action == Refuse {
+					d.Cause = NoVerdict
+				}
+				return d, nil
 			}
 			f.Verdicts[p.Bundle] = env
 		}

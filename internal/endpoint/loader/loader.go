@@ -70,7 +70,9 @@ type Decision struct {
 	// Digest is what to run: the proposed content, or what a recall returns to
 	// (empty if it returns to no content). From is what a recall gives back.
 	Digest holdfast.Digest `json:"digest,omitempty"`
-	From   holdfast.Digest `json:"from,omitempty"`
+	From holdfast.Digest `json:"from,omitempty"`
+	// Lease names the decision to the guard: the offer's lease, or for a return
+	// that nobody offered a name made from what is given back.
 	Lease  string          `json:"lease,omitempty"`
 	Until  time.Time       `json:"until,omitzero"` // when waiting may end, if it is known
 	Reason string          `json:"reason,omitempty"`
@@ -102,7 +104,7 @@ type Trust interface {
 	Refresh(ctx context.Context, now time.Time) (*tuf.View, error)
 }
 
-// Config is what a Loader needs. TestLoad and Renew are required for Consider.
+// Config is what a Loader needs.
 type Config struct {
 	Host   holdfast.HostID
 	Domain tuf.Domain

@@ -284,5 +284,5 @@ func (r *repository) fetch(ctx context.Context, file string, limit int64) ([]byt
 
 // wrong says which file of which repository is not to be believed.
 func (r *repository) wrong(file string, err error) error {
-	return &holdfast.Error{Kind: holdfast.Denied, What: "the metadata is refused", Where: strings.TrimSuffix(r.name+"/"+file, "/"), Err: err}
+	return &holdfast.Error{Kind: holdfast.Denied, Where: strings.TrimSuffix(r.name+"/"+file, "/"), Err: err}
 }
