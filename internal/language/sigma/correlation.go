@@ -202,3 +202,16 @@ func (r *reader) aliases(c *Correlation, body *yaml.Node) {
 		c.Aliases = append(c.Aliases, a)
 	}
 }
+
+// FieldOf returns the field that name stands for in the events of the rule at
+// index input: an alias if there is one, else itself.
+func (c *Correlation) FieldOf(name string, input int) string {
+	for _, a := range c.Aliases {
+		if a.Name == name {
+			if f, ok := a.Fields[c.Rules[input].Name]; ok {
+				return f
+			}
+		}
+	}
+	return name
+}

@@ -1,0 +1,271 @@
+package detect
+
+import (
+	"math"
+	"regexp/syntax"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/holdfast-security/holdfast/internal/language/sigma"
+)
+
+// A cover of a rule is a set of atoms of which at least one is in every event
+// that the rule matches: its necessary condition. The compiler takes, where it
+// has the choice, the cover that is least likely to be in an event.
+type cover struct {
+	atoms []atom
+	cost  float64 // expected share of events that have one of the atoms
+}
+
+var noCover = cover{cost: math.Inf(1)}
+
+// pricing estimates how likely atoms are.
+type pricing struct {
+	uses map[atom]int // in how many predicates of the program an atom is
+}
+
+// price estimates the share of events that have the atom. Nobody knows a
+// host's events beforehand; but short literals are more common than long ones,
+// and what many rules name (cmd.exe, /bin/sh) is what hosts run.
+func (p pricing) price(a atom) float64 {
+	var share float64
+	switch a.kind {
+	case present:
+		return 1
+	case whole:
+		share = 0.004
+	case start, end:
+		share = [...]float64{1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01}[min(len(a.lit), 6)]
+	default:
+		share = [...]float64{1, 0.8, 0.4, 0.15, 0.05, 0.02, 0.012, 0.008, 0.006}[min(len(a.lit), 8)]
+	}
+	return min(share*(1+0.3*float64(min(p.uses[a], 200)-1)), 0.95)
+}
+
+func (p pricing) of(atoms []atom) cover {
+	c := cover{atoms: atoms}
+	for _, a := range atoms {
+		c.cost += p.price(a)
+	}
+	return c
+}
+
+func (p pricing) cover(t *tree, b *builder) cover {
+	switch t.op {
+	case leaf:
+		if atoms := b.preds[t.pred].necessary(); len(atoms) > 0 {
+			return p.of(atoms)
+		}
+	case and:
+		best := noCover
+		for _, kid := range t.kids {
+			if c := p.cover(kid, b); c.cost < best.cost {
+				best = c
+			}
+		}
+		return best
+	case or, atLeast:
+		all := cover{}
+		for _, kid := range t.kids {
+			c := p.cover(kid, b)
+			if math.IsInf(c.cost, 1) {
+				return noCover
+			}
+			all.atoms, all.cost = append(all.atoms, c.atoms...), all.cost+c.cost
+		}
+		return all
+	}
+	return noCover
+}
+
+// necessary returns atoms of which the event has at least one if the predicate
+// holds; none if no such atoms are known.
+func (p *predicate) necessary() []atom {
+	there := []atom{{field: p.field, kind: present}}
+	if p.field == everything {
+		there = nil
+	}
+	switch p.op {
+	case sigma.Match:
+		pats := p.pats
+		if pats == nil {
+			pats = []pattern{p.pat}
+		}
+		var atoms []atom
+		for i := range pats {
+			a := pats[i].atom(p.field, p.cased)
+			if a.kind == present {
+				return there
+			}
+			atoms = append(atoms, a)
+		}
+		return atoms
+	case sigma.Equal:
+		if p.whole && p.int > -1<<53 && p.int < 1<<53 && canonical(p.text) {
+			return []atom{{field: p.field, kind: whole, lit: p.text}}
+		}
+		return there
+	case sigma.Regex:
+		var atoms []atom
+		for _, lit := range regexLiterals(p.re.String()) {
+			atoms = append(atoms, atom{p.field, inside, lit})
+		}
+		if atoms != nil {
+			return atoms
+		}
+		return there
+	case sigma.Exists:
+		if p.want {
+			return there
+		}
+		return nil
+	case sigma.IsNull:
+		return nil
+	}
+	return there
+}
+
+// canonical says whether a number is written as events' numbers are.
+func canonical(s string) bool {
+	return s == "0" || s != "" && s[0] >= '1' && s[0] <= '9' || len(s) > 1 && s[0] == '-' && s[1] >= '1' && s[1] <= '9'
+}
+
+// atom returns what every text that fits the pattern has.
+func (p *pattern) atom(field int, cased bool) atom {
+	lit := func(s string) string {
+		if cased {
+			return fold(s)
+		}
+		return s
+	}
+	switch p.shape {
+	case exact:
+		return atom{field, whole, lit(p.lit)}
+	case prefix:
+		return atom{field, start, lit(p.lit)}
+	case suffix:
+		return atom{field, end, lit(p.lit)}
+	case contains:
+		return atom{field, inside, lit(p.lit)}
+	}
+	longest := ""
+	for _, s := range p.segments {
+		for _, part := range s.parts {
+			if len(part.Text) > len(longest) {
+				longest = part.Text
+			}
+		}
+	}
+	if longest == "" {
+		return atom{field: field, kind: present}
+	}
+	return atom{field, inside, lit(longest)}
+}
+
+// exactAtom says whether the atom is there exactly if the pattern fits.
+func (p *pattern) exactAtom() bool { return p.shape != glob && p.shape != anything }
+
+const (
+	shortestRegexLiteral = 3
+	mostRegexLiterals    = 64
+)
+
+// regexLiterals returns folded literals of which every text that the expression
+// is found in has at least one; none if there are no useful ones.
+func regexLiterals(expr string) []string {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return nil
+	}
+	return requiredIn(re)
+}
+
+func requiredIn(re *syntax.Regexp) []string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return useful(fold(string(re.Rune)))
+	case syntax.OpCapture, syntax.OpPlus:
+		return requiredIn(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min >= 1 {
+			return requiredIn(re.Sub[0])
+		}
+	case syntax.OpAlternate:
+		var all []string
+		for _, sub := range re.Sub {
+			lits := requiredIn(sub)
+			if lits == nil {
+				return nil
+			}
+			all = append(all, lits...)
+		}
+		if len(all) <= mostRegexLiterals {
+			return all
+		}
+	case syntax.OpConcat:
+		return requiredInConcat(re.Sub)
+	}
+	return nil
+}
+
+// requiredInConcat joins neighbours that are literal but for case, and takes
+// the part whose shortest literal is longest.
+func requiredInConcat(subs []*syntax.Regexp) []string {
+	var best []string
+	consider := func(lits []string) {
+		if lits != nil && (best == nil || shortest(lits) > shortest(best)) {
+			best = lits
+		}
+	}
+	run := ""
+	for _, sub := range subs {
+		if lit, ok := literalRegex(sub); ok {
+			run += lit
+			continue
+		}
+		consider(useful(run))
+		run = ""
+		consider(requiredIn(sub))
+	}
+	consider(useful(run))
+	return best
+}
+
+// literalRegex returns the folded text of an expression that fits only it and
+// its other cases: a literal, or a class such as [Pp].
+func literalRegex(re *syntax.Regexp) (string, bool) {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return fold(string(re.Rune)), true
+	case syntax.OpCapture:
+		return literalRegex(re.Sub[0])
+	case syntax.OpCharClass:
+		if len(re.Rune) < 2 || len(re.Rune) > 8 {
+			return "", false
+		}
+		one := foldRune(re.Rune[0])
+		for i := 0; i < len(re.Rune); i += 2 {
+			if re.Rune[i] != re.Rune[i+1] || foldRune(re.Rune[i]) != one {
+				return "", false
+			}
+		}
+		return string(one), true
+	}
+	return "", false
+}
+
+func useful(lit string) []string {
+	// U+FFFD in an expression also fits bytes that are not UTF-8.
+	if len(lit) < shortestRegexLiteral || strings.ContainsRune(lit, utf8.RuneError) {
+		return nil
+	}
+	return []string{lit}
+}
+
+func shortest(lits []string) int {
+	n := math.MaxInt
+	for _, l := range lits {
+		n = min(n, len(l))
+	}
+	return n
+}

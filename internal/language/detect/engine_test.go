@@ -1,0 +1,121 @@
+package detect_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/language/detect"
+	"github.com/holdfast-security/holdfast/internal/language/ocsf"
+	"github.com/holdfast-security/holdfast/internal/language/sigma"
+)
+
+// parse reads rules that must be right.
+func parse(t *testing.T, text string) sigma.Set {
+	t.Helper()
+	set, problems := sigma.Parse("test.yml", []byte(text))
+	for _, p := range problems {
+		t.Fatalf("problem: %v", p)
+	}
+	return set
+}
+
+// compile compiles rules that must be right.
+func compile(t *testing.T, text string, o detect.Options) *detect.Engine {
+	t.Helper()
+	e, problems := detect.Compile(parse(t, text), o)
+	for _, p := range problems {
+		t.Fatalf("problem: %v", p)
+	}
+	return e
+}
+
+// launch is a process start with the given fields, by Sigma's names.
+func launch(fields map[string]string) *ocsf.Event {
+	class := ocsf.ProcessActivity()
+	ev := &ocsf.Event{Class: class.UID, Values: make([]ocsf.Value, len(class.Fields))}
+	ev.Values[ocsf.ActivityID] = ocsf.IntValue(ocsf.ActivityLaunch)
+	for name, v := range fields {
+		i, ok := class.Ordinal(name)
+		if !ok {
+			panic("no field " + name)
+		}
+		ev.Values[i] = ocsf.StringValue(v)
+	}
+	return ev
+}
+
+// matches returns the ids of what matches.
+func matches(v *detect.Evaluator, ev *ocsf.Event) string {
+	var ids []string
+	v.Evaluate(ev, func(m *detect.Match) { ids = append(ids, m.Rule.ID) })
+	return strings.Join(ids, " ")
+}
+
+const curlRule = `
+title: Curl to a shell
+id: curl
+level: high
+tags: [attack.execution, attack.t1059.004]
+logsource: {product: linux, category: process_creation}
+detection:
+  selection:
+    Image|endswith: [/curl, /wget]
+    CommandLine|contains: ' http'
+  filter:
+    User: backup
+  condition: selection and not filter
+`
+
+func TestARuleMatchesLaunchesOnly(t *testing.T) {
+	v := compile(t, curlRule, detect.Options{}).NewEvaluator()
+	fields := map[string]string{"Image": "/usr/bin/CURL", "CommandLine": "curl -s HTTP://x", "User": "root"}
+	if got := matches(v, launch(fields)); got != "curl" {
+		t.Errorf("matches = %q, want curl", got)
+	}
+	exit := launch(fields)
+	exit.Values[ocsf.ActivityID] = ocsf.IntValue(ocsf.ActivityTerminate)
+	if got := matches(v, exit); got != "" {
+		t.Errorf("a process that ends matched %q", got)
+	}
+	fields["User"] = "Backup"
+	if got := matches(v, launch(fields)); got != "" {
+		t.Errorf("the filter did not filter: %q", got)
+	}
+}
+
+func TestAMatchSaysWhichFieldsMatched(t *testing.T) {
+	v := compile(t, curlRule, detect.Options{}).NewEvaluator()
+	var facts []holdfast.Fact
+	v.Evaluate(launch(map[string]string{"Image": "/usr/bin/curl", "CommandLine": "curl http://x", "User": "root"}), func(m *detect.Match) {
+		facts = m.Facts()
+		if got := m.Rule.Techniques; !cmp.Equal(got, []string{"T1059.004"}) {
+			t.Errorf("techniques = %v", got)
+		}
+	})
+	want := []holdfast.Fact{{Field: "process.file.path", Value: "/usr/bin/curl"}, {Field: "process.cmd_line", Value: "curl http://x"}}
+	if d := cmp.Diff(want, facts); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAnUnknownFieldIsAProblemOfItsRuleAlone(t *testing.T) {
+	set := parse(t, curlRule+`---
+title: Twin
+id: twin
+logsource: {product: linux, category: process_creation}
+detection:
+  s:
+    NoSuchField: /tmp
+  condition: s
+`)
+	e, problems := detect.Compile(set, detect.Options{})
+	if len(problems) != 1 || problems[0].Rule != "twin" || problems[0].Field != "NoSuchField" || problems[0].Where() != "test.yml:20:5" {
+		t.Fatalf("problems = %+v", problems)
+	}
+	if got := matches(e.NewEvaluator(), launch(map[string]string{"Image": "/usr/bin/curl", "CommandLine": "curl http://x"})); got != "curl" {
+		t.Errorf("matches = %q, want curl", got)
+	}
+}

@@ -1,0 +1,215 @@
+package detect
+
+import (
+	"bytes"
+	"cmp"
+	"math/bits"
+	"slices"
+)
+
+// grams finds which of many literals are anywhere in a text, in one pass.
+//
+// Of each literal one window of four bytes (two, for the shortest) is chosen,
+// the rarest it has. A pass slides a window over the text and asks a bitmap
+// that fits the first-level cache whether any literal chose this one; only then
+// the literal is compared. Unlike in an Aho-Corasick automaton no step waits
+// for the memory access of the step before, and the tables are a hundredth of
+// the size. How often a window may be shared is a constant of the rule set, so
+// a pass stays linear in the text.
+type grams struct {
+	four, two *window
+	one       []gramLiteral
+}
+
+// gramLiteral is a literal and the number it is known by.
+type gramLiteral struct {
+	lit string
+	id  int
+}
+
+func newGrams(lits []gramLiteral) *grams {
+	var long, short []gramLiteral
+	g := &grams{}
+	for _, l := range lits {
+		switch {
+		case len(l.lit) >= 4:
+			long = append(long, l)
+		case len(l.lit) >= 2:
+			short = append(short, l)
+		default:
+			g.one = append(g.one, l)
+		}
+	}
+	g.four, g.two = newWindow(long, 4), newWindow(short, 2)
+	return g
+}
+
+// find appends the numbers of the literals that are in text; one may be
+// appended several times.
+func (g *grams) find(text []byte, found []int32) []int32 {
+	if g.four != nil {
+		found = g.four.find(text, found, false)
+	}
+	if g.two != nil {
+		found = g.two.find(text, found, false)
+	}
+	for _, l := range g.one {
+		if l.lit == "" || bytes.IndexByte(text, l.lit[0]) >= 0 {
+			found = append(found, int32(l.id))
+		}
+	}
+	return found
+}
+
+// any reports whether at least one literal is in text.
+func (g *grams) any(text []byte) bool {
+	for _, l := range g.one {
+		if l.lit == "" || bytes.IndexByte(text, l.lit[0]) >= 0 {
+			return true
+		}
+	}
+	var room [1]int32
+	return g.four != nil && len(g.four.find(text, room[:0], true)) > 0 ||
+		g.two != nil && len(g.two.find(text, room[:0], true)) > 0
+}
+
+// window is the pass for literals of at least size bytes.
+type window struct {
+	size    int
+	mask    uint32 // of the bytes of a window
+	shift   uint   // from a hash to a bit of the bitmap
+	bitmap  []uint64
+	slots   []windowSlot // open addressing by the upper bits of the hash
+	entries []windowEntry
+}
+
+type windowSlot struct {
+	key          uint32
+	first, count int32 // in entries; an empty slot has count 0
+}
+
+type windowEntry struct {
+	lit    string
+	offset int32 // of the window in lit
+	id     int32
+}
+
+const windowHash = 0x9E3779B1 // 2^32 over the golden ratio
+
+func newWindow(lits []gramLiteral, size int) *window {
+	if len(lits) == 0 {
+		return nil
+	}
+	w := &window{size: size, mask: uint32(1<<(8*size) - 1)}
+	if size == 4 {
+		w.mask = ^uint32(0)
+	}
+	// A bitmap at most one in 32 full, between 1 Kbit and 256 Kbit.
+	order := min(max(bits.Len(uint(len(lits)*32)), 10), 18)
+	w.shift = uint(32 - order)
+	w.bitmap = make([]uint64, 1<<order/64)
+
+	chosen := chooseWindows(lits, size)
+	byKey := make([]int, len(lits))
+	for i := range byKey {
+		byKey[i] = i
+	}
+	slices.SortFunc(byKey, func(a, b int) int {
+		return cmp.Or(cmp.Compare(keyAt(lits[a].lit, chosen[a], size), keyAt(lits[b].lit, chosen[b], size)), cmp.Compare(a, b))
+	})
+	w.slots = make([]windowSlot, 1<<bits.Len(uint(len(lits)*2)))
+	for _, i := range byKey {
+		key := keyAt(lits[i].lit, chosen[i], size)
+		h := key * windowHash
+		w.bitmap[h>>w.shift>>6] |= 1 << (h >> w.shift & 63)
+		slot := w.slot(key)
+		if slot.count == 0 {
+			slot.key, slot.first = key, int32(len(w.entries))
+		}
+		slot.count++
+		w.entries = append(w.entries, windowEntry{lits[i].lit, int32(chosen[i]), int32(lits[i].id)})
+	}
+	return w
+}
+
+// slot returns the slot of key, or the empty one where it would be.
+func (w *window) slot(key uint32) *windowSlot {
+	mask := uint32(len(w.slots) - 1)
+	for i := key * windowHash >> 7; ; i++ {
+		if s := &w.slots[i&mask]; s.count == 0 || s.key == key {
+			return s
+		}
+	}
+}
+
+func (w *window) find(text []byte, found []int32, first bool) []int32 {
+	if len(text) < w.size {
+		return found
+	}
+	var key uint32
+	for i := range w.size - 1 {
+		key |= uint32(text[i]) << (8 * (i + 1))
+	}
+	top := uint(8 * (w.size - 1))
+	bitmap, shift := w.bitmap, w.shift
+	for i := w.size - 1; i < len(text); i++ {
+		key = key>>8 | uint32(text[i])<<top
+		h := key * windowHash >> shift
+		if bitmap[h>>6]&(1<<(h&63)) == 0 {
+			continue
+		}
+		slot := w.slot(key)
+		for _, e := range w.entries[slot.first : slot.first+slot.count] {
+			from := i - w.size + 1 - int(e.offset)
+			if from >= 0 && len(text)-from >= len(e.lit) && string(text[from:from+len(e.lit)]) == e.lit {
+				found = append(found, e.id)
+				if first {
+					return found
+				}
+			}
+		}
+	}
+	return found
+}
+
+func keyAt(lit string, offset, size int) uint32 {
+	var key uint32
+	for i := range size {
+		key |= uint32(lit[offset+i]) << (8 * i)
+	}
+	return key
+}
+
+// chooseWindows picks for each literal the offset of the window that is least
+// likely in a text, avoiding those that other literals need.
+func chooseWindows(lits []gramLiteral, size int) []int {
+	used := map[uint32]int{}
+	for _, l := range lits {
+		for o := 0; o+size <= len(l.lit); o++ {
+			used[keyAt(l.lit, o, size)]++
+		}
+	}
+	chosen := make([]int, len(lits))
+	for i, l := range lits {
+		best := 1 << 30
+		for o := 0; o+size <= len(l.lit); o++ {
+			cost := 16 * min(used[keyAt(l.lit, o, size)]-1, 64)
+			for _, c := range []byte(l.lit[o : o+size]) {
+				cost += int(commonness[c])
+			}
+			if cost < best {
+				best, chosen[i] = cost, o
+			}
+		}
+	}
+	return chosen
+}
+
+// commonness ranks bytes by how often paths and command lines have them.
+var commonness = func() (t [256]uint8) {
+	const commonFirst = ` e\s/toirnac.mdlp-wu"xyh3g2b0:1fv45=68k_97jqz,$%;&|`
+	for i := range len(commonFirst) {
+		t[commonFirst[i]] = uint8(max(60-i, 12))
+	}
+	return t
+}()

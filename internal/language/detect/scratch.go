@@ -1,0 +1,147 @@
+package detect
+
+import (
+	"math"
+
+	"github.com/holdfast-security/holdfast/internal/language/ocsf"
+)
+
+// scratch is what evaluating one event at a time needs besides the program.
+// Nothing in it is cleared between events: what belongs to the current one
+// carries its stamp.
+type scratch struct {
+	program *program
+	event   *ocsf.Event
+	stamp   uint32
+
+	truth []uint32 // by predicate: stamp<<1, and 1 if it holds
+	hit   []uint32 // by atom: stamp if it was found
+	asked []uint32 // by rule of the program: stamp if it is a candidate
+
+	slots      []slot
+	texts      []text
+	arena      []byte
+	found      []int32
+	candidates []int32
+	suspended  []bool // by rule of the engine; the evaluator's
+}
+
+// text is one text of a value, as it is and folded.
+type text struct {
+	raw    string
+	folded []byte
+}
+
+func (t text) bytes() []byte { return bytesOf(t.raw) }
+
+// slot says which texts a field has.
+type slot struct {
+	stamp        uint32
+	first, count int32
+}
+
+func newScratch(p *program) *scratch {
+	return &scratch{
+		program: p,
+		truth:   make([]uint32, len(p.preds)),
+		hit:     make([]uint32, len(p.atoms)),
+		asked:   make([]uint32, len(p.rules)),
+		slots:   make([]slot, len(p.class.Fields)+1), // the last is for keywords
+	}
+}
+
+func (s *scratch) begin(ev *ocsf.Event) {
+	if s.stamp == math.MaxUint32>>1 {
+		clear(s.truth)
+		clear(s.hit)
+		clear(s.asked)
+		clear(s.slots)
+		s.stamp = 0
+	}
+	s.stamp++
+	s.event = ev
+	s.texts, s.arena, s.candidates = s.texts[:0], s.arena[:0], s.candidates[:0]
+}
+
+// holds evaluates a predicate at most once per event.
+func (s *scratch) holds(pred int32) bool {
+	t := s.truth[pred]
+	if t>>1 == s.stamp {
+		return t&1 != 0
+	}
+	p := &s.program.preds[pred]
+	if p.known { // the index would have marked it
+		return false
+	}
+	b := p.holds(s)
+	s.truth[pred] = s.stamp << 1
+	if b {
+		s.truth[pred]++
+	}
+	return b
+}
+
+// textsOf returns the texts of a field: none if it is absent or null, several
+// if it is a list. The slice is valid until the next call.
+func (s *scratch) textsOf(field int) []text {
+	if field == everything {
+		return s.allTexts()
+	}
+	sl := &s.slots[field]
+	if sl.stamp != s.stamp {
+		sl.stamp, sl.first = s.stamp, int32(len(s.texts))
+		s.fill(s.event.Values[field])
+		sl.count = int32(len(s.texts)) - sl.first
+	}
+	return s.texts[sl.first : sl.first+sl.count]
+}
+
+func (s *scratch) fill(v ocsf.Value) {
+	switch v.Kind {
+	case ocsf.Absent, ocsf.Null:
+	case ocsf.List:
+		for _, el := range s.event.Lists[v.Num] {
+			if el.Kind != ocsf.List {
+				s.fill(el)
+			}
+		}
+	case ocsf.String:
+		s.addText(v.Str)
+	default:
+		start := len(s.arena)
+		s.arena = v.AppendText(s.arena)
+		s.addText(view(s.arena[start:]))
+	}
+}
+
+func (s *scratch) addText(raw string) {
+	start := len(s.arena)
+	s.arena = appendFold(s.arena, raw)
+	s.texts = append(s.texts, text{raw, s.arena[start:len(s.arena):len(s.arena)]})
+}
+
+// allTexts returns what a keyword looks at: the message, or if the event has
+// none, each text of each value.
+func (s *scratch) allTexts() []text {
+	sl := &s.slots[len(s.slots)-1]
+	if sl.stamp == s.stamp {
+		return s.texts[sl.first : sl.first+sl.count]
+	}
+	switch {
+	case s.event.Message != "":
+		sl.first = int32(len(s.texts))
+		s.addText(s.event.Message)
+	case s.event.Set != nil:
+		sl.first = 0
+		for _, field := range s.event.Set {
+			s.textsOf(int(field))
+		}
+	default:
+		sl.first = 0
+		for field := range s.event.Values {
+			s.textsOf(field)
+		}
+	}
+	sl.stamp, sl.count = s.stamp, int32(len(s.texts))-sl.first
+	return s.texts[sl.first : sl.first+sl.count]
+}
