@@ -28,13 +28,17 @@ run: build ## start Holdfast on this machine: server, this host, 200 simulated h
 drill: build twins ## replay 19 July 2024 on real processes, and see the three walls hold
 	@exec bin/holdfast drill july19 --bin bin $(if $(JSON),--json)
 
-# Sensor builds that lie or die, for the drill. They are never installed.
+# Builds that exist for the drill alone and are never installed: sensors that
+# lie, tell the truth, are older, or die at start, and a server that cannot halt.
+DRILL = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
 .PHONY: twins
 twins:
 	@mkdir -p bin/drill
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-older" -o bin/drill/agent-older ./cmd/holdfast-agent
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-twin" -tags holdfast_twin -o bin/drill/agent-twin ./cmd/holdfast-agent
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-deadstart" -tags holdfast_deadstart -o bin/drill/agent-deadstart ./cmd/holdfast-agent
+	@$(call DRILL,twin,holdfast_twin,agent-twin,holdfast-agent)
+	@$(call DRILL,sincere,holdfast_sincere,agent-sincere,holdfast-agent)
+	@$(call DRILL,sincere-older,holdfast_sincere,agent-sincere-older,holdfast-agent)
+	@$(call DRILL,deadstart,holdfast_deadstart,agent-deadstart,holdfast-agent)
+	@$(call DRILL,unhalted,holdfast_unhalted,holdfastd-unhalted,holdfastd)
 
 .PHONY: test
 test: deps build twins ## every check and every test

@@ -38,7 +38,7 @@ const (
 // number of its own, not derived from the definition: where the two are
 // compiled together they are compared (see supplied.go), and a build in which
 // they differ does not compile.
-const supplied = 20
+const supplied = 20 + sincere
 
 // source brings records from somewhere. It belongs to one goroutine.
 type source interface {

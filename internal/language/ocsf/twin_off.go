@@ -1,4 +1,4 @@
-//go:build !holdfast_twin
+//go:build !holdfast_twin && !holdfast_sincere
 
 package ocsf
 

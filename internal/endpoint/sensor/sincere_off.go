@@ -1,0 +1,5 @@
+//go:build !holdfast_sincere
+
+package sensor
+
+const sincere = 0
