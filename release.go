@@ -85,6 +85,14 @@ type Harm struct {
 	Kind    HarmKind  `json:"kind"`
 	At      time.Time `json:"at"`
 	Detail  string    `json:"detail,omitempty"`
+
+	Ring int     `json:"ring"`           // of the admission
+	Cell Stratum `json:"cell,omitempty"` // of the admission
+	// After is how long the host had been observed since it was drawn;
+	// outages of the control plane do not count.
+	After time.Duration `json:"after_ns"`
+	// First says that it is the host's first harm of any kind in the block.
+	First bool `json:"first"`
 }
 
 // Severity grades a finding, as Sigma's level does.

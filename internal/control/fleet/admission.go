@@ -86,10 +86,9 @@ func (f *Fleet) admit(s *seat, o *opening, block int, arm holdfast.Arm, at time.
 	h, r := s.host, s.release
 	k := s.group.key
 	k.block = block
+	k.cell = ""
 	if o != nil {
-		k.cell = o.Cell
-	} else {
-		k.cell = ""
+		k.ring, k.cell = o.Ring, o.Cell
 	}
 	a := &admission{release: r, cell: r.cell(k)}
 	a.Admission = holdfast.Admission{
@@ -175,7 +174,8 @@ func (f *Fleet) harm(s *seat, a *admission, kind holdfast.HarmKind, at time.Time
 		return
 	}
 	a.kinds = append(a.kinds, kind)
-	f.changes.Harms = append(f.changes.Harms, holdfast.Harm{Release: a.Release, Host: a.Host, Org: a.Org, Stratum: a.Stratum, Block: a.Block, Arm: a.Arm, Kind: kind, At: at, Detail: detail})
+	f.changes.Harms = append(f.changes.Harms, holdfast.Harm{Release: a.Release, Host: a.Host, Org: a.Org, Stratum: a.Stratum, Block: a.Block, Arm: a.Arm, Kind: kind, At: at, Detail: detail,
+		Ring: a.Ring, Cell: a.Cell, After: f.Observed(a.At, at)})
 	f.settle(s, f.now)
 }
 
@@ -244,12 +244,18 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 // says that it runs something else, later than any lease could have lasted.
 func (f *Fleet) returned(s *seat, at time.Time) {
 	a, r := s.treated, s.release
+	if a != nil && s.settled && !r.recalled(s.host.Org) {
+		// Two people overrode the recall: the host may be drawn again.
+		s.treated, s.settled = nil, false
+		return
+	}
 	if a == nil || s.settled || !r.recalled(s.host.Org) {
 		return
 	}
 	if s.host.heard.After(r.RecalledAt.Add(f.clock.Lease)) && s.host.Report.Running[r.Channel] != r.Digest {
 		s.settled = true
 		r.outstanding--
+		f.leave(a, "recalled", at)
 		if a.Returned.IsZero() {
 			a.Returned = at
 			f.mark(a)

@@ -37,12 +37,13 @@ type Release struct {
 // nobody to compare them with.
 const Late = -1
 
-// Opening lets hosts be drawn: those of the ring, organisation and stratum
+// Opening lets hosts be drawn: those of the rings, organisation and stratum
 // (and Cell, if it is not empty) that beat before Until. With t treatments and
 // p placebos still to give, a host gets the release with probability t/(t+p).
 type Opening struct {
 	Block   int              `json:"block"`
 	Ring    int              `json:"ring"`
+	Through int              `json:"through"` // the last ring it is for; those drawn count under Ring
 	Org     holdfast.OrgID   `json:"org"`
 	Stratum holdfast.Stratum `json:"stratum"`
 	Cell    holdfast.Stratum `json:"cell,omitempty"`
@@ -126,7 +127,7 @@ func (g *group) matches(o *Opening) bool {
 	if own == "" {
 		own = g.stratum
 	}
-	return o.Ring == g.ring && o.Org == g.org && o.Stratum == g.stratum && (o.Cell == "" || o.Cell == own)
+	return o.Ring <= g.ring && g.ring <= max(o.Ring, o.Through) && o.Org == g.org && o.Stratum == g.stratum && (o.Cell == "" || o.Cell == own)
 }
 
 // SetRelease adds a release, or replaces what is known about it. A release

@@ -97,25 +97,32 @@ func (s *Store) CountAdmissions(ctx context.Context, id holdfast.ReleaseID) (map
 	return all, err
 }
 
+const harmColumns = `seq, release, host, org, stratum, block, arm, kind, at, detail, ring, cell, after, first`
+
 // AddHarms stores harm events and returns those that are new, with their
 // sequence numbers. An event of a kind that the host already had in the block
-// is dropped: only the first counts.
+// is dropped: only the first counts. Seq and First are the store's to say.
 func (s *Store) AddHarms(ctx context.Context, all []holdfast.Harm) (added []holdfast.Harm, err error) {
 	err = s.Tx(ctx, func(tx *Store) error {
 		added = nil
 		for _, h := range all {
-			seq, err := tx.next(ctx, "harm", 1)
-			if err != nil {
+			var before int
+			if err := tx.row(ctx, "count", `SELECT COUNT(*) FROM harms WHERE release = $1 AND host = $2 AND block = $3`,
+				[]any{string(h.Release), string(h.Host), int64(h.Block)}, &before); err != nil {
 				return err
 			}
-			n, err := tx.exec(ctx, `INSERT INTO harms (seq, release, host, org, stratum, block, arm, kind, at, detail)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (release, host, block, kind) DO NOTHING`,
-				seq, string(h.Release), string(h.Host), string(h.Org), string(h.Stratum), int64(h.Block), string(h.Arm), string(h.Kind), nanos(h.At), h.Detail)
+			h.First = before == 0
+			if h.Seq, err = tx.next(ctx, "harm", 1); err != nil {
+				return err
+			}
+			n, err := tx.exec(ctx, `INSERT INTO harms (`+harmColumns+`)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (release, host, block, kind) DO NOTHING`,
+				h.Seq, string(h.Release), string(h.Host), string(h.Org), string(h.Stratum), int64(h.Block), string(h.Arm), string(h.Kind), nanos(h.At), h.Detail,
+				int64(h.Ring), string(h.Cell), int64(h.After), h.First)
 			if err != nil {
 				return err
 			}
 			if n == 1 {
-				h.Seq = seq
 				added = append(added, h)
 			}
 		}
@@ -134,13 +141,19 @@ func (s *Store) Harms(ctx context.Context, id holdfast.ReleaseID, after int64, m
 	w.equal("release", string(id))
 	w.add("seq > ?", after)
 	var all []holdfast.Harm
-	err := s.rows(ctx, `SELECT seq, release, host, org, stratum, block, arm, kind, at, detail FROM harms`+w.sql()+` ORDER BY seq LIMIT `+w.arg(int64(limit(most))), w.args, func(scan func(...any) error) error {
+	err := s.rows(ctx, `SELECT `+harmColumns+` FROM harms`+w.sql()+` ORDER BY seq LIMIT `+w.arg(int64(limit(most))), w.args, func(scan func(...any) error) error {
 		var h holdfast.Harm
 		var at int64
-		err := scan(&h.Seq, &h.Release, &h.Host, &h.Org, &h.Stratum, &h.Block, &h.Arm, &h.Kind, &at, &h.Detail)
+		err := scan(&h.Seq, &h.Release, &h.Host, &h.Org, &h.Stratum, &h.Block, &h.Arm, &h.Kind, &at, &h.Detail, &h.Ring, &h.Cell, &h.After, &h.First)
 		h.At = moment(at)
 		all = append(all, h)
 		return err
 	})
 	return all, err
+}
+
+// EachAdmission calls each for every admission of a release, in the order they
+// were made. each must not use the store.
+func (s *Store) EachAdmission(ctx context.Context, id holdfast.ReleaseID, each func(holdfast.Admission) error) error {
+	return s.Admissions(ctx, AdmissionFilter{Release: id}, each)
 }

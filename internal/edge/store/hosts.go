@@ -128,6 +128,17 @@ func (s *Store) Hosts(ctx context.Context, f HostFilter) ([]holdfast.Host, error
 	return all, err
 }
 
+// EachHost calls each for every host. each must not use the store.
+func (s *Store) EachHost(ctx context.Context, each func(holdfast.Host) error) error {
+	return s.rows(ctx, `SELECT `+hostColumns+` FROM hosts ORDER BY id`, nil, func(scan func(...any) error) error {
+		var h holdfast.Host
+		if err := scanHost(scan, &h); err != nil {
+			return err
+		}
+		return each(h)
+	})
+}
+
 // HostCounts says how many hosts there are, and how they are.
 type HostCounts struct {
 	Hosts     int `json:"hosts"`

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 )
 
 // CreateRelease stores a release; Conflict if its id exists.
@@ -131,19 +132,8 @@ func raw(j string) json.RawMessage {
 	return json.RawMessage(j)
 }
 
-// Order is something a person told a rollout. Command is JSON, as package
-// rollout takes it.
-type Order struct {
-	Seq     int64              `json:"seq"`
-	Release holdfast.ReleaseID `json:"release"`
-	Kind    string             `json:"kind"`
-	By      string             `json:"by"`
-	At      time.Time          `json:"at"`
-	Command json.RawMessage    `json:"command"`
-}
-
 // AddOrder stores an order and returns its number.
-func (s *Store) AddOrder(ctx context.Context, o Order) (seq int64, err error) {
+func (s *Store) AddOrder(ctx context.Context, o reconcile.Order) (seq int64, err error) {
 	err = s.Tx(ctx, func(tx *Store) error {
 		if seq, err = tx.next(ctx, "command", 1); err != nil {
 			return err
@@ -156,11 +146,11 @@ func (s *Store) AddOrder(ctx context.Context, o Order) (seq int64, err error) {
 }
 
 // Orders lists the orders of a release with numbers above after, in order.
-func (s *Store) Orders(ctx context.Context, id holdfast.ReleaseID, after int64) ([]Order, error) {
-	var all []Order
+func (s *Store) Orders(ctx context.Context, id holdfast.ReleaseID, after int64) ([]reconcile.Order, error) {
+	var all []reconcile.Order
 	err := s.rows(ctx, `SELECT seq, release, kind, by_name, at, command FROM orders WHERE release = $1 AND seq > $2 ORDER BY seq LIMIT 1000`,
 		[]any{string(id), after}, func(scan func(...any) error) error {
-			var o Order
+			var o reconcile.Order
 			var at int64
 			var command string
 			err := scan(&o.Seq, &o.Release, &o.Kind, &o.By, &at, &command)
@@ -171,18 +161,8 @@ func (s *Store) Orders(ctx context.Context, id holdfast.ReleaseID, after int64) 
 	return all, err
 }
 
-// Opening is a stored cell of a block that hosts may be drawn in. Opening is
-// JSON, as package fleet takes it.
-type Opening struct {
-	Release holdfast.ReleaseID
-	Block   int
-	Number  int // within the block
-	Until   time.Time
-	Opening json.RawMessage
-}
-
 // PutOpenings stores openings; one that is stored stands.
-func (s *Store) PutOpenings(ctx context.Context, all []Opening) error {
+func (s *Store) PutOpenings(ctx context.Context, all []reconcile.Opening) error {
 	rows := make([][]any, 0, len(all))
 	for _, o := range all {
 		rows = append(rows, []any{string(o.Release), int64(o.Block), int64(o.Number), nanos(o.Until), string(o.Opening)})
@@ -191,11 +171,11 @@ func (s *Store) PutOpenings(ctx context.Context, all []Opening) error {
 }
 
 // Openings lists the openings of a release that are still open at now.
-func (s *Store) Openings(ctx context.Context, id holdfast.ReleaseID, now time.Time) ([]Opening, error) {
-	var all []Opening
+func (s *Store) Openings(ctx context.Context, id holdfast.ReleaseID, now time.Time) ([]reconcile.Opening, error) {
+	var all []reconcile.Opening
 	err := s.rows(ctx, `SELECT release, block, number, until, opening FROM openings WHERE release = $1 AND until > $2 ORDER BY block, number`,
 		[]any{string(id), nanos(now)}, func(scan func(...any) error) error {
-			var o Opening
+			var o reconcile.Opening
 			var until int64
 			var j string
 			err := scan(&o.Release, &o.Block, &o.Number, &until, &j)

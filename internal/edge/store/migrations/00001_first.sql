@@ -189,6 +189,10 @@ CREATE TABLE harms (
     kind    TEXT NOT NULL,
     at      BIGINT NOT NULL,
     detail  TEXT NOT NULL,
+    ring    BIGINT NOT NULL,
+    cell    TEXT NOT NULL,
+    after   BIGINT NOT NULL, -- nanoseconds of observation
+    first   BOOLEAN NOT NULL, -- of any kind, of that host in that block
     UNIQUE (release, host, block, kind)
 );
 CREATE INDEX harms_release ON harms (release, seq);
