@@ -96,6 +96,7 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	add("content", newContentCommand(a), newReleaseCommand(a), newRolloutCommand(a))
 	add("content", newDecisionCommands(a)...)
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
+	add("proof", newLogCommand(a))
 	add("setup", newTrustCommand(a), newEnrolTokenCommand(a))
 	return root
 }
