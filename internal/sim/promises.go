@@ -1,0 +1,85 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/rollout"
+)
+
+// Violation is a promise that a step broke.
+type Violation struct {
+	Seed    uint64   `json:"seed"`
+	Step    int      `json:"step"`
+	Promise int      `json:"promise"` // 1 to 6
+	What    string   `json:"what"`
+	Trace   []string `json:"trace"`
+}
+
+func (v *Violation) Error() string {
+	return fmt.Sprintf("promise %d broken at seed %d, step %d: %s", v.Promise, v.Seed, v.Step, v.What)
+}
+
+// promises checks, after a step, what can be seen of the promises in counts: a
+// bad release stops early (3), a halt is a recall (4).
+func (c *counts) promises() error {
+	bad := func(promise int, format string, args ...any) error {
+		return &Violation{Seed: c.world.Seed, Step: c.out.Steps, Promise: promise, What: fmt.Sprintf(format, args...), Trace: c.trace()}
+	}
+	recalling := c.state.Phase.Recalling()
+	for _, a := range c.actions {
+		admit, ok := a.(rollout.Admit)
+		if !ok {
+			continue
+		}
+		switch {
+		case recalling:
+			return bad(4, "hosts are admitted to a recalled release")
+		case c.snapshot.Outage:
+			return bad(3, "hosts are admitted while the control plane is deaf")
+		case c.state.Rings[admit.Ring].Opened.IsZero():
+			return bad(1, "ring %d is admitted before it opened", admit.Ring)
+		case epoch.Add(c.now).Before(c.policy.Rings.Opens(admit.Ring, c.policy.Signed)):
+			return bad(1, "ring %d is admitted before its soak passed", admit.Ring)
+		}
+	}
+	pending, clean := 0, 0
+	for i := range c.cells {
+		t := c.cells[i].row.Treated
+		pending += t.Drawn - t.Clean - t.Left
+		clean += t.Clean
+	}
+	// Hosts that were harmed anyway never give their share of the budget back,
+	// and every suspicious stratum may send one probe beyond it.
+	if limit := c.policy.Kappa*float64(clean) + float64(c.policy.C0); !c.policy.Unchecked && float64(pending-c.harmedAndProbed()) > limit {
+		return bad(3, "%d hosts are pending and %d are clean: the harm budget allows %.0f", pending, clean, limit)
+	}
+	if c.state.Phase != holdfast.Running && len(c.state.Evidence) > 0 && c.state.Evidence[0].E > c.state.Evidence[0].Limit && !recalling && !c.policy.Unchecked && len(c.state.Evidence) == 1 {
+		return bad(3, "evidence %.3g passed %.3g and nothing was recalled", c.state.Evidence[0].E, c.state.Evidence[0].Limit)
+	}
+	return nil
+}
+
+func (c *counts) harmedAndProbed() (n int) {
+	for _, b := range c.state.Blocks {
+		for _, x := range b.Cells {
+			n += x.HarmedTreated
+			if x.Why == rollout.Probe {
+				n += x.Treat
+			}
+		}
+	}
+	return n
+}
+
+// trace is what led to the present step, in few lines.
+func (c *counts) trace() (lines []string) {
+	n := len(c.out.Curve)
+	for _, p := range c.out.Curve[max(0, n-8):] {
+		lines = append(lines, fmt.Sprintf("%s: %d exposed, %d broken, %d pending, E=%.3g", p.At, p.Exposed, p.Broken, p.Pending, p.E))
+	}
+	for _, a := range c.actions {
+		lines = append(lines, fmt.Sprintf("%T%+v", a, a))
+	}
+	return lines
+}
