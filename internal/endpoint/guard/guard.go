@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
 // Options is what a guard needs. All durations, Memory and CPU must be set.
@@ -124,8 +125,9 @@ type keeper struct {
 	Options
 	store store
 	state State
-	dirty bool // the disk may hold another state than memory
-	since time.Time
+	saved State     // the latest that is certainly on disk
+	dirty bool      // the disk may hold another state than memory
+	tried time.Time // the latest attempt to write
 
 	slots   map[Slot]*process
 	left    []*process // draining, or about to be
@@ -154,6 +156,7 @@ func (k *keeper) run(ctx context.Context) error {
 	if k.state, err = k.store.load(k.now()); err != nil {
 		k.Log.Error("starting in safe mode", "err", err)
 	}
+	k.saved = k.state
 	k.handle(Event{Kind: Started, Boot: bootID(k.BootID)})
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -222,12 +225,10 @@ func (k *keeper) act(e Event, next State, acts []Action) {
 	for _, a := range acts {
 		switch a.Kind {
 		case Persist:
-			err := k.store.save(next)
-			k.dirty = err != nil
+			err := k.save()
 			if err == nil {
 				continue
 			}
-			k.since = time.Now()
 			k.Log.Error("cannot write the state", "err", err)
 			if a.Must {
 				k.state = before
@@ -262,12 +263,34 @@ func (k *keeper) act(e Event, next State, acts []Action) {
 				p.tell(replyTo(a))
 			}
 		case Inform:
-			st := k.state.Status()
-			for _, p := range k.slots {
-				p.tell(statusOrder(st))
-			}
+			k.inform()
 		}
 	}
+}
+
+func (k *keeper) save() error {
+	err := k.store.save(k.state)
+	k.dirty, k.tried = err != nil, time.Now()
+	if err == nil {
+		k.saved = k.state
+	}
+	return err
+}
+
+func (k *keeper) inform() {
+	for _, p := range k.slots {
+		p.tell(k.status())
+	}
+}
+
+// status is what workers are told. While the state cannot be written, what the
+// older one on disk needs must be kept as well: a restart would find that one.
+func (k *keeper) status() lifeline.Order {
+	st := k.state.Status()
+	if k.dirty {
+		st.Keep = append(st.Keep, k.saved.needs()...)
+	}
+	return lifeline.Order{Kind: lifeline.Tell, Status: &st}
 }
 
 // leave takes the worker in slot out of it.
@@ -308,7 +331,7 @@ func (k *keeper) launch(slot Slot) {
 	}
 	k.slots[slot] = p
 	k.Log.Info("started", "slot", string(slot), "pid", p.pid, "generation", s.generation.String(), "safe", s.safe)
-	p.tell(statusOrder(k.state.Status()))
+	p.tell(k.status())
 }
 
 // note turns what a process said or did into an event.
@@ -400,9 +423,9 @@ func (k *keeper) look() {
 			k.queue = append(k.queue, Event{Kind: kind, Slot: p.slot, Detail: detail})
 		}
 	}
-	if k.dirty && now.Sub(k.since) > time.Second {
-		k.since = now
-		k.dirty = k.store.save(k.state) != nil
+	if k.dirty && now.Sub(k.tried) > time.Second && k.save() == nil {
+		k.Log.Info("the state can be written again")
+		k.inform()
 	}
 	k.handle(Event{Kind: Ticked})
 }

@@ -44,10 +44,6 @@ type note struct {
 
 var drainOrder = lifeline.Order{Kind: lifeline.Drain}
 
-func statusOrder(s lifeline.Status) lifeline.Order {
-	return lifeline.Order{Kind: lifeline.Tell, Status: &s}
-}
-
 func replyTo(a Action) lifeline.Order {
 	return lifeline.Order{Kind: lifeline.Answer, ID: a.ID, Accepted: a.Accepted, Reason: a.Reason}
 }

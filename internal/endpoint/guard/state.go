@@ -170,35 +170,44 @@ func (s State) Status() lifeline.Status {
 		Reason:     s.Reason,
 		Activation: s.Activation,
 	}
-	back := s.Back
-	if s.Safe != nil {
-		back = append([]holdfast.Generation{s.Current}, back...)
+	onTrial := s.Trial != nil && s.Trial.Active
+	st.Probation = onTrial
+	if s.Trial != nil && !onTrial {
+		st.Starting = s.Trial.Generation
 	}
 	switch {
-	case s.Trial != nil && s.Trial.Active:
-		st.Probation = true
-		if s.Safe == nil {
-			st.Previous = s.Current
-		}
-	case s.Trial != nil:
-		st.Starting = s.Trial.Generation
-		fallthrough
-	default:
-		if s.Safe == nil && len(back) > 0 {
-			st.Previous, back = back[0], back[1:]
-		}
+	case s.Safe != nil:
+	case onTrial:
+		st.Previous = s.Current
+	case len(s.Back) > 0:
+		st.Previous = s.Back[0]
 	}
 	for _, x := range s.Shuns {
 		st.Shunned = append(st.Shunned, x.Digest)
 	}
-	for _, g := range back {
-		for _, c := range slices.Sorted(maps.Keys(g)) {
-			if d := g[c]; running[c] != d && st.Previous[c] != d && !slices.Contains(st.Keep, d) {
-				st.Keep = append(st.Keep, d)
-			}
+	for _, d := range s.needs() {
+		if !holds(running, d) && !holds(st.Previous, d) && !holds(st.Starting, d) {
+			st.Keep = append(st.Keep, d)
 		}
 	}
 	return st
+}
+
+// needs lists what must be on this host for the way forth and back.
+func (s State) needs() []holdfast.Digest {
+	gs := append([]holdfast.Generation{s.Current}, s.Back...)
+	if s.Trial != nil {
+		gs = append(gs, s.Trial.Generation)
+	}
+	var ds []holdfast.Digest
+	for _, g := range gs {
+		for _, c := range slices.Sorted(maps.Keys(g)) {
+			if !slices.Contains(ds, g[c]) {
+				ds = append(ds, g[c])
+			}
+		}
+	}
+	return ds
 }
 
 // holds reports whether g runs any of ds.
