@@ -6,21 +6,6 @@ import (
 	"github.com/holdfast-security/holdfast"
 )
 
-// Role is what a person is here for. Each person has one.
-type Role string
-
-// The roles.
-const (
-	Viewer        Role = "viewer"
-	Analyst       Role = "analyst"
-	Publisher     Role = "publisher"
-	Operator      Role = "operator"
-	Administrator Role = "administrator"
-)
-
-// Roles lists the roles, least first.
-var Roles = []Role{Viewer, Analyst, Publisher, Operator, Administrator}
-
 // Permission is one thing a role may or may not do.
 type Permission string
 
@@ -29,27 +14,36 @@ const (
 	See      Permission = "see"      // fleet health, rollouts, content, the record
 	Inspect  Permission = "inspect"  // findings: they quote command lines
 	Halt     Permission = "halt"     // stop a release and call it back
-	Steer    Permission = "steer"    // pause, resume
 	Approve  Permission = "approve"  // be a release's second person
+	Steer    Permission = "steer"    // pause, resume
 	Override Permission = "override" // be one of two who let a halted release go on
 	People   Permission = "people"   // who may sign in, and as what
 )
 
-// may is the whole table. Who sees a fire may pull the alarm: halting is given
-// more widely than starting again.
-var may = map[Role][]Permission{
-	Viewer:        {See},
-	Analyst:       {See, Inspect, Halt},
-	Publisher:     {See, Inspect, Halt, Approve},
-	Operator:      {See, Inspect, Halt, Steer, Approve, Override},
-	Administrator: {See, Inspect, Halt, Steer, Approve, Override, People},
+// permissions is the whole table. Who sees a fire may pull the alarm: halting
+// is given more widely than going on.
+var permissions = map[holdfast.Role][]Permission{
+	holdfast.Viewer:        {See},
+	holdfast.Analyst:       {See, Inspect, Halt},
+	holdfast.Publisher:     {See, Inspect, Halt, Approve},
+	holdfast.Operator:      {See, Inspect, Halt, Approve, Steer, Override},
+	holdfast.Administrator: {See, Inspect, Halt, Approve, Steer, Override, People},
 }
 
-// May reports whether the role has the permission.
-func (r Role) May(p Permission) bool { return slices.Contains(may[r], p) }
+// roleMeanings say what each role adds to the one before.
+var roleMeanings = map[holdfast.Role]string{
+	holdfast.Viewer:        "sees the fleet, rollouts, content and the record",
+	holdfast.Analyst:       "also sees findings, and may halt",
+	holdfast.Publisher:     "also approves releases of others",
+	holdfast.Operator:      "also pauses, resumes, and takes part in overrides",
+	holdfast.Administrator: "also decides who may sign in",
+}
 
-func parseRole(s string) (Role, error) {
-	if r := Role(s); slices.Contains(Roles, r) {
+// May reports whether a role has a permission.
+func May(r holdfast.Role, p Permission) bool { return slices.Contains(permissions[r], p) }
+
+func parseRole(s string) (holdfast.Role, error) {
+	if r := holdfast.Role(s); slices.Contains(holdfast.Roles, r) {
 		return r, nil
 	}
 	return "", &holdfast.Error{Kind: holdfast.Invalid, What: "there is no role " + s, Where: "role", Do: "choose viewer, analyst, publisher, operator or administrator"}

@@ -44,12 +44,8 @@ func TestBrowser(t *testing.T) {
 	f := newFixture(time.Now().UTC().Truncate(time.Second))
 	c := New(testConfig(f))
 	c.Now = time.Now
-	for name, role := range map[string]Role{"olga": Operator, "vic": Viewer} {
-		hash, err := HashPassword("correct horse battery")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.PutUser(t.Context(), User{Name: name, Role: role, Password: hash, Created: f.now}, "test"); err != nil {
+	for name, role := range map[string]holdfast.Role{"olga": holdfast.Operator, "vic": holdfast.Viewer} {
+		if err := f.CreateUser(t.Context(), holdfast.User{Name: name, Role: role, Created: f.now}, "correct horse battery"); err != nil {
 			t.Fatal(err)
 		}
 	}

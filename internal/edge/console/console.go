@@ -28,8 +28,8 @@ type Config struct {
 	Accounts Accounts
 	Hints    Hints // nil: live pages only ask now and then
 
-	Org     string // shown beside the name
-	Version string // of holdfastd
+	Org     holdfast.OrgID // of new people; empty: holdfast.DefaultOrg
+	Version string         // of holdfastd
 	Clock   Clock
 	// SelfApproving says that releases are approved without a second person, as
 	// the demo does; every page then says so.
@@ -53,6 +53,9 @@ type Console struct {
 
 // New returns a console. It starts nothing.
 func New(c Config) *Console {
+	if c.Org == "" {
+		c.Org = holdfast.DefaultOrg
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -97,7 +100,7 @@ func (s *Console) table() http.Handler {
 	mux.Handle("GET /record/export", s.page(See, s.exportRecord))
 	mux.Handle("GET /people", s.page(People, s.people))
 	mux.Handle("POST /people", s.page(People, s.putPerson))
-	mux.Handle("POST /people/{name}/remove", s.page(People, s.removePerson))
+	mux.Handle("POST /people/{name}/access", s.page(People, s.setAccess))
 	mux.Handle("GET /account", s.page(See, s.account))
 	mux.Handle("POST /account", s.page(See, s.changePassword))
 	mux.Handle("POST /sign-out", s.page(See, s.signOut))
@@ -110,17 +113,17 @@ func (s *Console) table() http.Handler {
 
 // visit is one request by one person.
 type visit struct {
-	User    User   // zero before sign-in
-	session string // hash
-	Token   string // against forged requests; every form carries it
-	Theme   string // "light", "dark", or empty: as the system says
-	Path    string // with query, to come back to
+	User    holdfast.User // zero before sign-in
+	session string        // its secret
+	Token   string        // against forged requests; every form carries it
+	Theme   string        // "light", "dark", or empty: as the system says
+	Path    string        // with query, to come back to
 	At      time.Time
 }
 
 // may reports whether the visitor has the permission: pages offer nothing that
 // would be refused.
-func (v *visit) may(p Permission) bool { return v.User.Role.May(p) }
+func (v *visit) may(p Permission) bool { return May(v.User.Role, p) }
 
 type handler func(http.ResponseWriter, *http.Request, *visit) error
 
@@ -159,21 +162,13 @@ func (s *Console) visitOf(r *http.Request) (*visit, error) {
 	if err != nil || len(c.Value) > 128 {
 		return v, nil
 	}
-	sess, err := s.Accounts.Session(r.Context(), hashToken(c.Value))
-	if holdfast.KindOf(err) == holdfast.NotFound && err != nil || err == nil && (sess.Once || !sess.Expires.After(v.At)) {
-		return v, nil
-	}
-	if err != nil {
+	u, err := s.Accounts.Session(r.Context(), c.Value, v.At)
+	switch kind := holdfast.KindOf(err); {
+	case err == nil:
+		v.User, v.session, v.Token = u, c.Value, formToken(c.Value)
+	case kind != holdfast.Denied && kind != holdfast.NotFound:
 		return v, err
 	}
-	u, err := s.Accounts.User(r.Context(), sess.User)
-	if err != nil {
-		if holdfast.KindOf(err) == holdfast.NotFound {
-			return v, nil
-		}
-		return v, err
-	}
-	v.User, v.session, v.Token = u, sess.Hash, formToken(c.Value)
 	return v, nil
 }
 

@@ -58,7 +58,7 @@ var decisions = []decision{
 	},
 	{
 		Name: "halt", Verb: "Halt and recall", Icon: "halt", Needs: Halt, Field: "Why (may stay empty)", Spare: true, Grave: true,
-		From: []holdfast.Phase{holdfast.Waiting, holdfast.Running, holdfast.Held, holdfast.Paused},
+		From: []holdfast.Phase{holdfast.Running, holdfast.Held, holdfast.Paused, holdfast.Complete},
 		Ask:  "Halt this release and call it back?", Explain: "Offers stop and leases are revoked. Every host that has the release returns to what it had before, the unreachable ones at their next contact. This content is never offered again unless two people override.",
 		Result: "Halted. Hosts are on their way back.",
 		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
@@ -66,9 +66,9 @@ var decisions = []decision{
 		},
 	},
 	{
-		Name: "override", Verb: "Override the halt", Icon: "warn", Needs: Override, Field: "What you have seen, and why it may go on", Grave: true,
+		Name: "override", Verb: "Override the halt", Icon: "warn", Needs: Override, Field: "How many hosts were harmed, as a number, and why it may go on", Grave: true,
 		From: []holdfast.Phase{holdfast.Halted, holdfast.Stopped},
-		Ask:  "Override this halt?", Explain: "Two people must do this, each by name, and both names stand on the record. The evidence stays; the threshold for the next halt doubles.",
+		Ask:  "Override this halt?", Explain: "Two people must do this, each by name, and each must write how many harmed hosts they have seen. It stands on the record. The evidence stays; the threshold for the next halt is twice as high.",
 		Result: "Your override is on the record. It takes effect when a second person has given theirs.",
 		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
 			return a.Override(ctx, id, by, text)

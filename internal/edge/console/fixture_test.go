@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -26,18 +27,17 @@ type fixture struct {
 	rolls     []*RolloutDetail
 	found     []holdfast.Finding
 	entries   []Entry
-	users     map[string]User
-	sessions  map[string]Session
+	users     map[string]*account
+	sessions  map[string]session
 	listeners []func(Topic)
 }
 
 var fixtureTime = time.Date(2026, 11, 21, 14, 32, 10, 0, time.UTC)
 
-
 func fakeDigest(name string) holdfast.Digest { return holdfast.DigestOf([]byte(name)) }
 
 func newFixture(now time.Time) *fixture {
-	f := &fixture{now: now, users: map[string]User{}, sessions: map[string]Session{}}
+	f := &fixture{now: now, users: map[string]*account{}, sessions: map[string]session{}}
 	r := rand.New(rand.NewPCG(19, 7))
 	f.makeBundles()
 	f.makeHosts(r)
@@ -77,8 +77,10 @@ func (f *fixture) makeBundles() {
 			Rules: 38, Events: 118_204, FieldsExercised: 164, AttacksFound: 57, Attacks: 57, FalsePositives: 1, Benign: 20_000, NsPerEvent: 1312.4, PeakRSS: 41 << 20, LoadMillis: 38.2,
 		}}
 	}
-	fail := holdfast.BuildVerdict{Build: simBuild, Version: "0.0.9", Figures: holdfast.VerdictFigures{Rules: 39, Events: 3021, FieldsExercised: 21, Attacks: 58, AttacksFound: 12, Benign: 20_000, NsPerEvent: 1409, PeakRSS: 43 << 20, LoadMillis: 40},
-		Failures: []holdfast.RuleProblem{{Rule: ruleRows[7].ID, File: ruleRows[7].File, Field: "process.namespace_pid", Stage: "exercise", Reason: "the worker died reading field 21; its manifest names 21 inputs, its code supplies 20"}}}
+	fail := holdfast.BuildVerdict{
+		Build: simBuild, Version: "0.0.9", Figures: holdfast.VerdictFigures{Rules: 39, Events: 3021, FieldsExercised: 21, Attacks: 58, AttacksFound: 12, Benign: 20_000, NsPerEvent: 1409, PeakRSS: 43 << 20, LoadMillis: 40},
+		Failures: []holdfast.RuleProblem{{Rule: ruleRows[7].ID, File: ruleRows[7].File, Field: "process.namespace_pid", Stage: "exercise", Reason: "the worker died reading field 21; its manifest names 21 inputs, its code supplies 20"}},
+	}
 	row := func(c holdfast.Channel, v string, d holdfast.Digest, size int64, age time.Duration, rules, builds int, passed bool) BundleRow {
 		return BundleRow{Bundle: holdfast.Bundle{Channel: c, Version: v, Digest: d, Size: size, Created: f.now.Add(-age)}, Rules: rules, Rehearsed: true, Passed: passed, Builds: builds}
 	}
@@ -172,14 +174,21 @@ func (f *fixture) makeFindings(r *rand.Rand) {
 			h = f.hosts[len(f.hosts)-1]
 			rule, k = ruleRows[1], 1
 		}
-		at := f.now.Add(-time.Duration(i*i*6+9) * time.Second)
+		at := f.now.Add(-time.Duration(math.Pow(float64(i), 1.45)*70+9) * time.Second)
 		p := holdfast.Process{PID: 20_000 + i, Path: "/usr/bin/" + strings.Fields(strings.TrimPrefix(cmds[k], "/bin/"))[0], CmdLine: cmds[k], User: "www-data", Started: at.Add(-2 * time.Millisecond)}
 		f.found = append(f.found, holdfast.Finding{
 			ID: fakeDigest(fmt.Sprint("finding", i)).Hex()[:32], Org: holdfast.DefaultOrg, Host: h.ID, Hostname: h.Attributes.Hostname, Rule: rule.ID, Title: rule.Title, Severity: rule.Level, Techniques: rule.Techniques,
 			At: at, Received: at.Add(time.Duration(120+r.IntN(400)) * time.Millisecond), Bundle: newRules,
 			Event: []holdfast.Fact{
-				{Field: "class_uid", Value: "1007"}, {Field: "activity_id", Value: "1"}, {Field: "process.pid", Value: itoa(p.PID)}, {Field: "process.file.path", Value: p.Path}, {Field: "process.cmd_line", Value: p.CmdLine},
-				{Field: "process.user.name", Value: "www-data"}, {Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"}, {Field: "process.parent_process.cmd_line", Value: "nginx: worker process"}, {Field: "device.hostname", Value: h.Attributes.Hostname},
+				{Field: "class_uid", Value: "1007"},
+				{Field: "activity_id", Value: "1"},
+				{Field: "process.pid", Value: itoa(p.PID)},
+				{Field: "process.file.path", Value: p.Path},
+				{Field: "process.cmd_line", Value: p.CmdLine},
+				{Field: "process.user.name", Value: "www-data"},
+				{Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"},
+				{Field: "process.parent_process.cmd_line", Value: "nginx: worker process"},
+				{Field: "device.hostname", Value: h.Attributes.Hostname},
 			},
 			Matched: []holdfast.Fact{{Field: "process.cmd_line", Value: p.CmdLine}, {Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"}},
 			Tree: []holdfast.Process{
@@ -504,7 +513,7 @@ func (f *fixture) act(id holdfast.ReleaseID, by, kind string, to holdfast.Phase,
 }
 
 func (f *fixture) Halt(_ context.Context, id holdfast.ReleaseID, by, _ string) error {
-	return f.act(id, by, "halt", holdfast.Halted, holdfast.Waiting, holdfast.Running, holdfast.Held, holdfast.Paused)
+	return f.act(id, by, "halt", holdfast.Halted, holdfast.Running, holdfast.Held, holdfast.Paused, holdfast.Complete)
 }
 
 func (f *fixture) Pause(_ context.Context, id holdfast.ReleaseID, by, _ string) error {
@@ -542,70 +551,120 @@ func (f *fixture) hint(t Topic) {
 
 // Accounts.
 
-func (f *fixture) User(_ context.Context, name string) (User, error) {
+func (f *fixture) User(_ context.Context, name string) (holdfast.User, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if u, ok := f.users[name]; ok {
-		return u, nil
+		return u.User, nil
 	}
-	return User{}, notFound("user", name)
+	return holdfast.User{}, notFound("user", name)
 }
 
-func (f *fixture) Users(context.Context) ([]User, error) {
+func (f *fixture) Users(context.Context) ([]holdfast.User, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var list []User
+	var list []holdfast.User
 	for _, u := range f.users {
-		list = append(list, u)
+		list = append(list, u.User)
 	}
-	slices.SortFunc(list, func(a, b User) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b holdfast.User) int { return cmp.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func (f *fixture) PutUser(_ context.Context, u User, _ string) error {
+func (f *fixture) CreateUser(_ context.Context, u holdfast.User, password string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.users[u.Name] = u
+	if f.users[u.Name] != nil {
+		return holdfast.Errorf(holdfast.Conflict, "user %s exists", u.Name)
+	}
+	f.users[u.Name] = &account{u, password}
 	return nil
 }
 
-func (f *fixture) DeleteUser(_ context.Context, name, _ string) error {
+func (f *fixture) UpdateUser(_ context.Context, u holdfast.User) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.users[name]; !ok {
+	if f.users[u.Name] == nil {
+		return notFound("user", u.Name)
+	}
+	f.users[u.Name].User = u
+	return nil
+}
+
+func (f *fixture) SetPassword(_ context.Context, name, password string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.users[name] == nil {
 		return notFound("user", name)
 	}
-	delete(f.users, name)
-	for h, s := range f.sessions {
-		if s.User == name {
-			delete(f.sessions, h)
-		}
-	}
+	f.users[name].password = password
+	maps.DeleteFunc(f.sessions, func(_ string, s session) bool { return s.user == name && !s.once })
 	return nil
 }
 
-func (f *fixture) PutSession(_ context.Context, s Session) error {
+var denied = holdfast.Errorf(holdfast.Denied, "denied")
+
+func (f *fixture) CheckPassword(_ context.Context, name, password string) (holdfast.User, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sessions[s.Hash] = s
+	u := f.users[name]
+	if u == nil || u.Disabled || u.password == "" || u.password != password {
+		return holdfast.User{}, denied
+	}
+	return u.User, nil
+}
+
+func (f *fixture) begin(name string, once bool, expires time.Time) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	secret := fmt.Sprintf("secret-%d-%s", len(f.sessions), name)
+	f.sessions[secret] = session{name, once, expires}
+	return secret
+}
+
+func (f *fixture) end(secret string, once bool, now time.Time) (holdfast.User, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.sessions[secret]
+	if !ok || s.once != once || !s.expires.After(now) || f.users[s.user] == nil || f.users[s.user].Disabled {
+		return holdfast.User{}, denied
+	}
+	if once {
+		f.sessions[secret] = session{} // spent
+	}
+	return f.users[s.user].User, nil
+}
+
+func (f *fixture) CreateSession(_ context.Context, name string, _, expires time.Time) (string, error) {
+	return f.begin(name, false, expires), nil
+}
+
+func (f *fixture) Session(_ context.Context, secret string, now time.Time) (holdfast.User, error) {
+	return f.end(secret, false, now)
+}
+
+func (f *fixture) EndSession(_ context.Context, secret string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sessions[secret] = session{}
 	return nil
 }
 
-func (f *fixture) Session(_ context.Context, hash string) (Session, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s, ok := f.sessions[hash]; ok {
-		return s, nil
-	}
-	return Session{}, notFound("session", "")
+func (f *fixture) CreateSignIn(_ context.Context, name string, expires time.Time) (string, error) {
+	return f.begin(name, true, expires), nil
 }
 
-func (f *fixture) EndSession(_ context.Context, hash string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, ok := f.sessions[hash]; !ok {
-		return notFound("session", "")
-	}
-	delete(f.sessions, hash)
-	return nil
+func (f *fixture) UseSignIn(_ context.Context, secret string, now time.Time) (holdfast.User, error) {
+	return f.end(secret, true, now)
+}
+
+type account struct {
+	holdfast.User
+	password string
+}
+
+type session struct {
+	user    string
+	once    bool
+	expires time.Time
 }

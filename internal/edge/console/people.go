@@ -10,7 +10,7 @@ import (
 
 type peoplePage struct {
 	shell
-	Users   []User
+	Users   []holdfast.User
 	Problem string
 }
 
@@ -44,50 +44,67 @@ func (s *Console) putPerson(w http.ResponseWriter, r *http.Request, v *visit) er
 	if err != nil && holdfast.KindOf(err) != holdfast.NotFound {
 		return err
 	}
-	if !known {
-		u = User{Name: name, Created: v.At}
-	}
-	was := u.Role
-	problem := checkUserName(name)
+	role, problem := parseRole(r.PostFormValue("role"))
 	if problem == nil {
-		u.Role, problem = parseRole(r.PostFormValue("role"))
+		problem = checkUserName(name)
 	}
 	if problem == nil && (password != "" || !known) {
-		u.Password, problem = HashPassword(password)
+		problem = checkPassword(password)
 	}
-	if problem == nil && was == Administrator && u.Role != Administrator {
-		problem = s.lastAdministrator(r, name)
+	if problem == nil && known && role != holdfast.Administrator {
+		problem = s.lastAdministrator(r, u)
 	}
 	if problem != nil {
 		return s.showPeople(w, r, v, http.StatusBadRequest, problem)
 	}
-	if err := s.Accounts.PutUser(r.Context(), u, v.User.Name); err != nil {
+	if !known {
+		err = s.Accounts.CreateUser(r.Context(), holdfast.User{Name: name, Org: s.Org, Role: role, Created: v.At}, password)
+	} else {
+		u.Role = role
+		err = s.Accounts.UpdateUser(r.Context(), u)
+		if err == nil && password != "" {
+			err = s.Accounts.SetPassword(r.Context(), name, password)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/people?done=put", http.StatusSeeOther)
 	return nil
 }
 
-func (s *Console) removePerson(w http.ResponseWriter, r *http.Request, v *visit) error {
-	name := r.PathValue("name")
-	if err := s.lastAdministrator(r, name); err != nil {
-		return s.showPeople(w, r, v, http.StatusBadRequest, err)
-	}
-	if err := s.Accounts.DeleteUser(r.Context(), name, v.User.Name); err != nil {
+// setAccess lets a person in again, or keeps one out from now on.
+func (s *Console) setAccess(w http.ResponseWriter, r *http.Request, v *visit) error {
+	u, err := s.Accounts.User(r.Context(), r.PathValue("name"))
+	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, "/people?done=removed", http.StatusSeeOther)
+	u.Disabled = r.PostFormValue("access") != "open"
+	if u.Disabled {
+		if err := s.lastAdministrator(r, u); err != nil {
+			return s.showPeople(w, r, v, http.StatusBadRequest, err)
+		}
+	}
+	if err := s.Accounts.UpdateUser(r.Context(), u); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/people?done=put", http.StatusSeeOther)
 	return nil
 }
 
 // lastAdministrator refuses to take the last administrator away: nobody could
 // then let anybody in.
-func (s *Console) lastAdministrator(r *http.Request, name string) error {
+func (s *Console) lastAdministrator(r *http.Request, u holdfast.User) error {
+	if u.Role != holdfast.Administrator {
+		return nil
+	}
 	users, err := s.Accounts.Users(r.Context())
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(users, func(u User) bool { return u.Role == Administrator && u.Name != name }) {
+	if slices.ContainsFunc(users, func(o holdfast.User) bool {
+		return o.Role == holdfast.Administrator && !o.Disabled && o.Name != u.Name
+	}) {
 		return nil
 	}
 	return &holdfast.Error{Kind: holdfast.Conflict, What: "the last administrator stays one", Do: "make somebody else an administrator first"}
@@ -99,8 +116,8 @@ func (s *Console) account(w http.ResponseWriter, r *http.Request, v *visit) erro
 	return s.render(w, http.StatusOK, accountView(p))
 }
 
-// changePassword asks for the old password, if there is one: a session left
-// open must not be enough to take an account over.
+// changePassword asks for the present password: a session left open must not be
+// enough to take an account over. All other sessions end.
 func (s *Console) changePassword(w http.ResponseWriter, r *http.Request, v *visit) error {
 	refuse := func(status int, problem string) error {
 		return s.render(w, status, accountView(accountPage{s.shell(v, "Your account", ""), problem}))
@@ -108,36 +125,22 @@ func (s *Console) changePassword(w http.ResponseWriter, r *http.Request, v *visi
 	if !s.guesses.allow(v.User.Name, r.RemoteAddr, v.At) {
 		return refuse(http.StatusTooManyRequests, "Too many attempts. Wait half a minute and try again.")
 	}
-	if v.User.Password != "" && !s.guesses.check(v.User.Password, r.PostFormValue("old")) {
-		return refuse(http.StatusForbidden, "That is not your present password.")
-	}
-	hash, err := HashPassword(r.PostFormValue("password"))
-	if err != nil {
+	if err := checkPassword(r.PostFormValue("password")); err != nil {
 		return refuse(http.StatusBadRequest, title(err.Error())+".")
 	}
-	u := v.User
-	u.Password = hash
-	if err := s.Accounts.PutUser(r.Context(), u, v.User.Name); err != nil {
+	_, err := s.Accounts.CheckPassword(r.Context(), v.User.Name, r.PostFormValue("old"))
+	if err != nil && holdfast.KindOf(err) == holdfast.Denied {
+		return refuse(http.StatusForbidden, "That is not your present password. If you have none, ask an administrator for a new one.")
+	}
+	if err == nil {
+		err = s.Accounts.SetPassword(r.Context(), v.User.Name, r.PostFormValue("password"))
+	}
+	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, "/account?done=password", http.StatusSeeOther)
-	return nil
+	return s.begin(w, r, v.User.Name, "/account?done=password")
 }
 
-// meaning says what a role may do.
-func (r Role) meaning() string {
-	return map[Role]string{
-		Viewer:        "sees the fleet, rollouts, content and the record",
-		Analyst:       "also sees findings, and may halt",
-		Publisher:     "also approves releases of others",
-		Operator:      "also pauses, resumes, and takes part in overrides",
-		Administrator: "also decides who may sign in",
-	}[r]
-}
+var peopleResults = map[string]string{"put": "Saved."}
 
-var peopleResults = map[string]string{"put": "Saved.", "removed": "Removed, and signed out everywhere."}
-
-var accountResults = map[string]string{
-	"signed-in": "You are signed in. Set a password now: the link does not work twice.",
-	"password":  "Your password is set.",
-}
+var accountResults = map[string]string{"password": "Your password is set, and every other session has ended."}

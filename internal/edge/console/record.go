@@ -34,8 +34,8 @@ func (s *Console) exportRecord(w http.ResponseWriter, r *http.Request, _ *visit)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Disposition", `attachment; filename="holdfast-record.json"`)
+	w.Header().Set("Content-Type", "application/zip")
+	w.Header().Set("Content-Disposition", `attachment; filename="holdfast-record.zip"`)
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(b)
 	return nil

@@ -37,16 +37,16 @@ func (s *Console) SignInLink(ctx context.Context, name string) (string, error) {
 	now := s.Now()
 	_, err := s.Accounts.User(ctx, name)
 	if err != nil && holdfast.KindOf(err) == holdfast.NotFound {
-		err = s.Accounts.PutUser(ctx, User{Name: name, Role: Administrator, Created: now}, "holdfastd")
+		err = s.Accounts.CreateUser(ctx, holdfast.User{Name: name, Org: s.Org, Role: holdfast.Administrator, Created: now}, "")
 	}
 	if err != nil {
 		return "", err
 	}
-	token, hash := newToken()
-	if err := s.Accounts.PutSession(ctx, Session{Hash: hash, User: name, Once: true, Created: now, Expires: now.Add(linkLife)}); err != nil {
+	secret, err := s.Accounts.CreateSignIn(ctx, name, now.Add(linkLife))
+	if err != nil {
 		return "", err
 	}
-	return "/sign-in/once?" + url.Values{"link": {token}}.Encode(), nil
+	return "/sign-in/once?" + url.Values{"link": {secret}}.Encode(), nil
 }
 
 // askToSignIn sends a person to the sign-in page and back afterwards. A part of
@@ -82,18 +82,14 @@ func (s *Console) signIn(w http.ResponseWriter, r *http.Request, v *visit) error
 	if !s.guesses.allow(name, r.RemoteAddr, v.At) {
 		return refuse(http.StatusTooManyRequests, "Too many attempts. Wait half a minute and try again.")
 	}
-	u, err := s.Accounts.User(r.Context(), name)
-	if err != nil && holdfast.KindOf(err) != holdfast.NotFound {
-		return err
-	}
-	hash := u.Password
-	if err != nil || hash == "" {
-		hash = nobody
-	}
-	if !s.guesses.check(hash, password) {
+	u, err := s.Accounts.CheckPassword(r.Context(), name, password)
+	switch {
+	case err == nil:
+		return s.begin(w, r, u.Name, back)
+	case holdfast.KindOf(err) == holdfast.Denied:
 		return refuse(http.StatusUnauthorized, "No one of that name has that password.")
 	}
-	return s.begin(w, r, u.Name, back)
+	return err
 }
 
 func (s *Console) oncePage(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -101,41 +97,45 @@ func (s *Console) oncePage(w http.ResponseWriter, r *http.Request, v *visit) err
 }
 
 // once uses the link up. It takes a button press, because mail scanners and
-// terminals open links by themselves.
+// terminals open links by themselves. Whoever holds the link may set a password
+// with it.
 func (s *Console) once(w http.ResponseWriter, r *http.Request, v *visit) error {
-	hash := hashToken(r.PostFormValue("link"))
-	sess, err := s.Accounts.Session(r.Context(), hash)
-	if err == nil && sess.Once && sess.Expires.After(v.At) {
-		err = s.Accounts.EndSession(r.Context(), hash)
-	} else if err == nil {
-		err = &holdfast.Error{Kind: holdfast.NotFound}
+	link, password := r.PostFormValue("link"), r.PostFormValue("password")
+	refuse := func(status int, link, problem string) error {
+		return s.render(w, status, onceView(oncePage{shell: s.shell(v, "Sign in", ""), Link: link, Problem: problem}))
 	}
-	if err != nil && holdfast.KindOf(err) == holdfast.NotFound {
-		return s.render(w, http.StatusForbidden, onceView(oncePage{
-			shell:   s.shell(v, "Sign in", ""),
-			Problem: "This link was used already, or an hour has passed. Start holdfastd again for a new one, or sign in with a password.",
-		}))
+	if password != "" {
+		if err := checkPassword(password); err != nil {
+			return refuse(http.StatusBadRequest, link, title(err.Error())+".")
+		}
+	}
+	u, err := s.Accounts.UseSignIn(r.Context(), link, v.At)
+	if err != nil && holdfast.KindOf(err) == holdfast.Denied {
+		return refuse(http.StatusForbidden, "", "This link was used already, or an hour has passed. Start holdfastd again for a new one, or sign in with a password.")
+	}
+	if err == nil && password != "" {
+		err = s.Accounts.SetPassword(r.Context(), u.Name, password)
 	}
 	if err != nil {
 		return err
 	}
-	return s.begin(w, r, sess.User, "/account?done=signed-in")
+	return s.begin(w, r, u.Name, "/")
 }
 
 func (s *Console) begin(w http.ResponseWriter, r *http.Request, name, back string) error {
-	token, hash := newToken()
 	now := s.Now()
 	expires := now.Add(sessionLife)
-	if err := s.Accounts.PutSession(r.Context(), Session{Hash: hash, User: name, Created: now, Expires: expires}); err != nil {
+	secret, err := s.Accounts.CreateSession(r.Context(), name, now, expires)
+	if err != nil {
 		return err
 	}
-	s.setSession(w, token, expires)
+	s.setSession(w, secret, expires)
 	http.Redirect(w, r, back, http.StatusSeeOther)
 	return nil
 }
 
 func (s *Console) signOut(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if err := s.Accounts.EndSession(r.Context(), v.session); err != nil && holdfast.KindOf(err) != holdfast.NotFound {
+	if err := s.Accounts.EndSession(r.Context(), v.session); err != nil {
 		return err
 	}
 	s.setSession(w, "", time.Unix(1, 0))
@@ -143,12 +143,10 @@ func (s *Console) signOut(w http.ResponseWriter, r *http.Request, v *visit) erro
 	return nil
 }
 
-// guesses bounds how fast passwords can be tried, per name and address, and how
-// many are checked at once (each takes 19 MiB for some 30 ms).
+// guesses bounds how fast passwords can be tried, per name and address.
 type guesses struct {
-	checking sync.Mutex
-	mu       sync.Mutex
-	by       map[string]*rate.Limiter
+	mu sync.Mutex
+	by map[string]*rate.Limiter
 }
 
 const guessers = 4096
@@ -170,10 +168,4 @@ func (g *guesses) allow(name, remote string, now time.Time) bool {
 		g.by[key] = l
 	}
 	return l.AllowN(now, 1)
-}
-
-func (g *guesses) check(hash, password string) bool {
-	g.checking.Lock()
-	defer g.checking.Unlock()
-	return passwordMatches(hash, password)
 }

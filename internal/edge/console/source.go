@@ -51,8 +51,8 @@ type FindingSource interface {
 // RecordSource feeds the record page.
 type RecordSource interface {
 	Record(ctx context.Context, q RecordQuery) (RecordPage, error)
-	// ExportRecord returns what `holdfast log verify` checks offline: the
-	// checkpoint and every entry up to it.
+	// ExportRecord returns what `holdfast log verify` checks offline: a ZIP
+	// archive of the checkpoint and the tiles up to it.
 	ExportRecord(ctx context.Context) ([]byte, error)
 }
 

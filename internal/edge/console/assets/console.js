@@ -63,6 +63,12 @@
   const tones = { accent: "accent-fill", ink: "ink", bad: "bad-fill", warn: "warn-fill", muted: "idle-fill" };
   const short = (v) => v == null ? "" : v >= 1e6 ? v.toExponential(1) : v >= 1000 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(3));
 
+  const decades = (lo, hi) => {
+    const all = [];
+    for (let e = Math.ceil(Math.log10(lo) - 1e-9); e <= Math.log10(hi) + 1e-9; e++) all.push(10 ** e);
+    return all;
+  };
+
   const annotate = (read) => ({
     hooks: {
       draw: [(u) => {
@@ -88,7 +94,7 @@
           ctx.beginPath(); ctx.moveTo(left, y); ctx.lineTo(left + width, y); ctx.stroke();
           ctx.fillStyle = colour(l.tone === "muted" ? "ink-3" : l.tone);
           ctx.textAlign = "right";
-          ctx.fillText(l.label, left + width - 4 * ratio, y - 4 * ratio);
+          ctx.fillText(l.label, left + width - 4 * ratio, y - 5 * ratio);
         }
         ctx.restore();
       }],
@@ -119,7 +125,7 @@
         { label: series.unit, stroke, width: 2, fill: stroke + (series.tone === "ink" ? "0d" : "21"), fillTo: series.min, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }), value: (_, v) => v == null ? "–" : short(v) },
       ],
       axes: [{ ...axis, size: 26, space: 70, values: (_, ts) => ts.map((t) => new Date(t * 1000).toISOString().slice(11, ts.length > 1 && ts[1] - ts[0] < 60 ? 19 : 16)) },
-        { ...axis, size: 46, values: (_, vs) => vs.map((v) => v == null ? "" : series.log && Math.abs(Math.log10(v) % 1) > 1e-9 ? "" : short(v)) }],
+        { ...axis, size: 46, values: (_, vs) => vs.map((v) => v == null ? "" : short(v)), ...(series.log ? { splits: (_, __, lo, hi) => decades(lo, hi) } : {}) }],
     }, [series.x, series.y], figure);
     figure.setAttribute("role", "img");
     if (svg) figure.setAttribute("aria-label", svg.getAttribute("aria-label"));
@@ -159,6 +165,8 @@
     };
   }
   document.addEventListener("htmx:afterSettle", () => { drawAll(); tellTimes(); });
+  // A canvas does not wait for a typeface as a page does.
   drawAll();
+  document.fonts?.ready.then(redrawAll);
   document.documentElement.classList.add("live");
 })();
