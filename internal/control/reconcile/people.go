@@ -16,7 +16,16 @@ import (
 // asked for it himself. Approving twice changes nothing.
 func (s *Service) Approve(ctx context.Context, id holdfast.ReleaseID, by string) error {
 	now := s.Now()
-	err := s.Store.Tx(ctx, func(tx Tx) error {
+	r, err := s.Store.Release(ctx, id)
+	if err != nil {
+		return err
+	}
+	if s.Admissible != nil && r.Approved == "" && by != r.By {
+		if err := s.Admissible(ctx, r); err != nil {
+			return err
+		}
+	}
+	err = s.Store.Tx(ctx, func(tx Tx) error {
 		r, err := tx.Release(ctx, id)
 		if err != nil {
 			return err
@@ -26,11 +35,6 @@ func (s *Service) Approve(ctx context.Context, id holdfast.ReleaseID, by string)
 			return &holdfast.Error{Kind: holdfast.Denied, What: "the second person must be another than the first", Where: string(id), Do: "ask somebody else to approve it"}
 		case r.Approved != "":
 			return nil
-		}
-		if s.Admissible != nil {
-			if err := s.Admissible(ctx, r); err != nil {
-				return err
-			}
 		}
 		if err := tx.ApproveRelease(ctx, id, by); err != nil {
 			return err
