@@ -70,12 +70,12 @@ type Decision struct {
 	// Digest is what to run: the proposed content, or what a recall returns to
 	// (empty if it returns to no content). From is what a recall gives back.
 	Digest holdfast.Digest `json:"digest,omitempty"`
-	From holdfast.Digest `json:"from,omitempty"`
+	From   holdfast.Digest `json:"from,omitempty"`
 	// Lease names the decision to the guard: the offer's lease, or for a return
 	// that nobody offered a name made from what is given back.
-	Lease  string          `json:"lease,omitempty"`
-	Until  time.Time       `json:"until,omitzero"` // when waiting may end, if it is known
-	Reason string          `json:"reason,omitempty"`
+	Lease  string    `json:"lease,omitempty"`
+	Until  time.Time `json:"until,omitzero"` // when waiting may end, if it is known
+	Reason string    `json:"reason,omitempty"`
 }
 
 // State is what the guard says of this host (lifeline status).

@@ -116,7 +116,7 @@ func Init(dir string, c Ceremony, now time.Time) (*Desk, error) {
 	if err := c.director(keys, now, files); err != nil {
 		return nil, err
 	}
-	if err := files.write(dir); err != nil {
+	if err := files.Write(dir); err != nil {
 		return nil, err
 	}
 	return OpenDesk(dir)

@@ -24,6 +24,18 @@ type draft struct {
 	touched         map[string]bool
 }
 
+// Changes makes one change of several; the first that fails decides.
+func Changes(all ...Change) Change {
+	return func(d *draft) error {
+		for _, c := range all {
+			if err := c(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // NewRelease is a release before anybody signed it.
 type NewRelease struct {
 	Channel holdfast.Channel

@@ -57,7 +57,7 @@ func (d *Desk) finish() error {
 	}
 	for name, b := range staged {
 		if bytes.Equal(live[name], b) {
-			if err := staged.write(d.dir); err != nil {
+			if err := staged.Write(d.dir); err != nil {
 				return err
 			}
 			return d.Discard()
@@ -118,30 +118,25 @@ func (d *Desk) Stage(now time.Time, changes ...Change) error {
 		return err
 	}
 	draft := &draft{image: live[imageRepo], director: live[directorRepo], now: instant(now), touched: map[string]bool{}}
-	for _, change := range changes {
-		if err := change(draft); err != nil {
-			return err
-		}
+	if err := Changes(changes...)(draft); err != nil {
+		return err
 	}
 	files, err := draft.encode()
 	if err != nil {
 		return err
 	}
-	return files.write(d.staged())
+	return files.Write(d.staged())
 }
 
 // Sign adds k's signature wherever the staged change needs it, and returns the
 // roles that it signed ("image/rules"). It is an error if the key has no part in
 // the change.
 func (d *Desk) Sign(k Key) ([]string, error) {
-	files, err := ReadFiles(d.staged())
+	pending, err := d.Pending()
 	if err != nil {
 		return nil, err
 	}
-	if len(files) == 0 {
-		return nil, errNothingStaged
-	}
-	pending, err := d.Pending()
+	files, err := ReadFiles(d.staged())
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +153,7 @@ func (d *Desk) Sign(k Key) ([]string, error) {
 	if len(roles) == 0 {
 		return nil, &holdfast.Error{Kind: holdfast.Denied, What: "the key " + k.Name + " has no part in the staged change", Do: "see which keys are asked for with the pending list"}
 	}
-	return roles, files.write(d.staged())
+	return roles, files.Write(d.staged())
 }
 
 func countersign(b []byte, root bool, k Key) ([]byte, error) {
@@ -203,9 +198,9 @@ func (d *Desk) Complete() (Files, error) {
 			return nil, err
 		}
 	}
-	// Names carry versions, so what is in force is only added to. Roots come last
-	// in no order that matters: a set is verified as a whole whenever it is read.
-	if err := staged.write(d.dir); err != nil {
+	// Names carry versions, so what is in force is only added to. If this is cut
+	// off half-way, OpenDesk finishes it.
+	if err := staged.Write(d.dir); err != nil {
 		return nil, err
 	}
 	return all, d.Discard()
@@ -277,11 +272,15 @@ type Pending struct {
 // Complete reports whether the threshold is met.
 func (p Pending) Complete() bool { return len(p.Signed) >= p.Want }
 
-// Pending lists the staged files in the order of their names.
+// Pending lists the staged files, each with what would change and who may sign.
+// With nothing staged it returns an error that NothingStaged knows.
 func (d *Desk) Pending() ([]Pending, error) {
 	staged, err := ReadFiles(d.staged())
 	if err != nil {
 		return nil, err
+	}
+	if len(staged) == 0 {
+		return nil, errNothingStaged
 	}
 	old, err := ReadFiles(d.dir)
 	if err != nil {

@@ -5,9 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -70,7 +73,11 @@ const (
 )
 
 // LoadKey reads a key that GenerateKey wrote, or any Ed25519 key in PKCS #8 PEM.
+// The suffix ".key" may be left out.
 func LoadKey(path string) (Key, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(path, keySuffix) {
+		path += keySuffix
+	}
 	bad := func(what string) error {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: what, Where: path, Do: "name a file with one Ed25519 private key, PEM, PKCS #8"}
 	}
@@ -90,8 +97,7 @@ func LoadKey(path string) (Key, error) {
 	if !ok {
 		return Key{}, bad(fmt.Sprintf("a %T, not an Ed25519 key", parsed))
 	}
-	name := filepath.Base(path)
-	return Key{Name: name[:len(name)-len(filepath.Ext(name))], Private: private}, nil
+	return Key{Name: strings.TrimSuffix(filepath.Base(path), keySuffix), Private: private}, nil
 }
 
 func keyID(pub ed25519.PublicKey) string { return tufKey(pub).mustID() }

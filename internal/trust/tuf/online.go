@@ -50,6 +50,9 @@ type stamped struct {
 	raw       []byte                  // of the snapshot, as published
 	timestamp *timestampMeta
 	offline   Files // what was signed offline
+	// floor is the highest version of each online role that was found in the
+	// directory, whether or not it can be believed: hosts may have seen it.
+	floor map[string]int64
 }
 
 // OpenOnline opens the published directory dir, and reads the online keys of the
@@ -98,7 +101,10 @@ func OpenOnline(dir, keys string, v Validity) (*Online, error) {
 // restore finds what timestamp.json refers to. What does not hold together is
 // left out, to be made anew.
 func (o *Online) restore(s *signed, files Files) (*stamped, error) {
-	st := &stamped{signed: s, rings: map[string]*targetsMeta{}, offline: files.offline(s)}
+	st := &stamped{signed: s, rings: map[string]*targetsMeta{}, offline: files.offline(s), floor: map[string]int64{metadata.SNAPSHOT: files.latest(s.repo, metadata.SNAPSHOT)}}
+	for _, role := range delegated(s.targets) {
+		st.floor[role] = files.latest(s.repo, role)
+	}
 	raw, err := readBounded(filepath.Join(o.dir, s.repo, "timestamp.json"), maxMetadata)
 	if holdfast.KindOf(err) == holdfast.NotFound {
 		return st, o.fits(s)
@@ -106,6 +112,9 @@ func (o *Online) restore(s *signed, files Files) (*stamped, error) {
 		return nil, err
 	}
 	ts, err := metadata.Timestamp().FromBytes(raw)
+	if err == nil {
+		st.floor[metadata.TIMESTAMP] = ts.Signed.Version
+	}
 	if err != nil || check(s.root, metadata.TIMESTAMP, ts, s.repo) != nil {
 		return st, o.fits(s)
 	}
@@ -187,7 +196,7 @@ func (o *Online) Accept(files Files, now time.Time) error {
 		old := o.repos[repo]
 		all, before := Files{}, Files{}
 		maps.Copy(all, files)
-		st := &stamped{rings: map[string]*targetsMeta{}}
+		st := &stamped{rings: map[string]*targetsMeta{}, floor: map[string]int64{}}
 		if old != nil {
 			before = old.offline
 			for name, b := range before {
@@ -215,7 +224,7 @@ func (o *Online) Accept(files Files, now time.Time) error {
 		next[repo] = st
 	}
 	for repo, st := range next {
-		if err := st.offline.write(o.dir); err != nil {
+		if err := st.offline.Write(o.dir); err != nil {
 			return err
 		}
 		o.repos[repo] = st
@@ -255,7 +264,7 @@ func (o *Online) Approve(approvals map[string][]Approval, now time.Time) error {
 		if !given && next[role] != nil {
 			continue
 		}
-		m, err := o.ring(role, list, known, next[role], now)
+		m, err := o.ring(role, list, known, next[role], director.floor[role], now)
 		if err != nil {
 			return err
 		}
@@ -267,7 +276,7 @@ func (o *Online) Approve(approvals map[string][]Approval, now time.Time) error {
 
 // ring returns the role with list as its targets: was itself, if it says so
 // already and is fresh.
-func (o *Online) ring(role string, list []Approval, known map[string]*metadata.TargetFiles, was *targetsMeta, now time.Time) (*targetsMeta, error) {
+func (o *Online) ring(role string, list []Approval, known map[string]*metadata.TargetFiles, was *targetsMeta, floor int64, now time.Time) (*targetsMeta, error) {
 	m := metadata.Targets(instant(now).Add(o.validity.Snapshot))
 	if len(list) > maxLive {
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: fmt.Sprintf("%d approvals in one ring; the limit is %d", len(list), maxLive), Where: role}
@@ -287,7 +296,7 @@ func (o *Online) ring(role string, list []Approval, known map[string]*metadata.T
 			return nil, err
 		}
 	}
-	m.Signed.Version = next(0, now)
+	m.Signed.Version = next(floor, now)
 	if was != nil {
 		if same(was, m) && !stale(was.Signed.Expires, o.validity.Snapshot, now) {
 			return was, nil
@@ -372,14 +381,14 @@ func (o *Online) stamp(repo string, now time.Time) error {
 	fresh := st.snapshot != nil && sameMetas(st.snapshot.Signed.Meta, metas) && !stale(st.snapshot.Signed.Expires, o.validity.Snapshot, now)
 	if !fresh {
 		sn := metadata.Snapshot(now.Add(o.validity.Snapshot))
-		sn.Signed.Version, sn.Signed.Meta = next(0, now), metas
+		sn.Signed.Version, sn.Signed.Meta = next(st.floor[metadata.SNAPSHOT], now), metas
 		if st.snapshot != nil {
 			sn.Signed.Version = next(st.snapshot.Signed.Version, now)
 		}
 		if err := seal(sn, []Key{o.keys[repo]}, repo, metadata.SNAPSHOT, files); err != nil {
 			return err
 		}
-		if err := files.write(o.dir); err != nil {
+		if err := files.Write(o.dir); err != nil {
 			return err
 		}
 		st.snapshot, st.raw = sn, files.get(repo, metadata.SNAPSHOT, sn.Signed.Version)
@@ -389,7 +398,7 @@ func (o *Online) stamp(repo string, now time.Time) error {
 		return nil
 	}
 	ts := metadata.Timestamp(now.Add(o.validity.Timestamp))
-	ts.Signed.Version, ts.Signed.Meta["snapshot.json"] = next(0, now), want
+	ts.Signed.Version, ts.Signed.Meta["snapshot.json"] = next(st.floor[metadata.TIMESTAMP], now), want
 	if st.timestamp != nil {
 		ts.Signed.Version = next(st.timestamp.Signed.Version, now)
 	}

@@ -66,8 +66,8 @@ func ReadFiles(dir string) (Files, error) {
 	return files, nil
 }
 
-// writeFiles writes what is missing or different below dir.
-func (f Files) write(dir string) error {
+// Write puts the files below dir.
+func (f Files) Write(dir string) error {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if err := writeFile(filepath.Join(dir, filepath.FromSlash(name)), f[name], 0o644); err != nil {
 			return err
