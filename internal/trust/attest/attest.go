@@ -48,10 +48,10 @@ type signature struct {
 }
 
 type statement struct {
-	Type          string           `json:"_type"`
-	Subject       []subject        `json:"subject"`
-	PredicateType string           `json:"predicateType"`
-	Predicate     holdfast.Verdict `json:"predicate"`
+	Type          string          `json:"_type"`
+	Subject       []subject       `json:"subject"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
 }
 
 type subject struct {
@@ -74,11 +74,15 @@ func Sign(v holdfast.Verdict, keys ...ed25519.PrivateKey) ([]byte, error) {
 	if len(keys) == 0 {
 		return nil, holdfast.Errorf(holdfast.Invalid, "a verdict needs at least one rehearsal key to sign it")
 	}
+	predicate, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
 	payload, err := json.Marshal(statement{
 		Type:          StatementType,
 		Subject:       []subject{{Name: string(v.Channel), Digest: map[string]string{"sha256": v.Bundle.Hex()}}},
 		PredicateType: PredicateType,
-		Predicate:     v,
+		Predicate:     predicate,
 	})
 	if err != nil {
 		return nil, err
@@ -134,10 +138,15 @@ func Open(env []byte, keys []ed25519.PublicKey, threshold int, bundle holdfast.D
 		return none, bad("the statement must have one subject with one digest")
 	case s.Subject[0].Digest["sha256"] != bundle.Hex() || bundle == "":
 		return none, bad("the verdict is about bundle %.12s, not about %s", s.Subject[0].Digest["sha256"], bundle.Short())
-	case s.Predicate.Bundle != bundle:
-		return none, bad("the predicate is about bundle %.12s, its subject about %s", s.Predicate.Bundle.Hex(), bundle.Short())
 	}
-	return s.Predicate, nil
+	var v holdfast.Verdict
+	if err := decode(s.Predicate, &v, "predicate"); err != nil {
+		return none, err
+	}
+	if v.Bundle != bundle {
+		return none, bad("the predicate is about bundle %.12s, its subject about %s", v.Bundle.Hex(), bundle.Short())
+	}
+	return v, nil
 }
 
 // Verify is Open, and then what the verdict says about build. It is an error if
