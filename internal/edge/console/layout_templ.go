@@ -765,7 +765,7 @@ func mark() templ.Component {
 			templ_7745c5c3_Var33 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 68, "<svg class=\"mark\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path d=\"M12 2v8M12 10c0 4-5.5 4-5.5 9.5M12 10c0 4 5.5 4 5.5 9.5M12 10v9.5M2.5 21.5h19\"></path><circle cx=\"12\" cy=\"4.2\" r=\"2.2\"></circle></svg>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 68, "<svg class=\"mark\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path d=\"M12 1.5v7M12 8.5c-.8 3.3-7 3.1-7 8.5 0 2 .8 3.7 2.2 5M12 8.5c.8 3.3 7 3.1 7 8.5 0 2-.8 3.7-2.2 5M12 8.5v5.3\"></path><circle cx=\"12\" cy=\"17.6\" r=\"3.8\"></circle></svg>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -94,7 +94,7 @@
           ctx.beginPath(); ctx.moveTo(left, y); ctx.lineTo(left + width, y); ctx.stroke();
           ctx.fillStyle = colour(l.tone === "muted" ? "ink-3" : l.tone);
           ctx.textAlign = "right";
-          ctx.fillText(l.label, left + width - 4 * ratio, y - 5 * ratio);
+          ctx.fillText(l.label, left + width - 4 * ratio, y - 6 * ratio);
         }
         ctx.restore();
       }],
@@ -114,7 +114,7 @@
     const svg = figure.querySelector("svg");
     const width = figure.clientWidth, height = Math.max(170, Math.round(width * .36));
     const stroke = colour(tones[series.tone]);
-    const axis = { stroke: () => colour("ink-3"), grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false }, font: '500 10.5px "Instrument Sans Variable", system-ui, sans-serif' };
+    const axis = { stroke: () => colour("ink-3"), grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false }, font: '11px "Instrument Sans Variable", system-ui, sans-serif' };
     svg?.remove();
     state.plot = new uPlot({
       width, height, plugins: [annotate(() => state.series)], cursor: { y: false, points: { size: 7 } },
