@@ -79,4 +79,13 @@ type HostReport struct {
 	// of a core over the last report interval.
 	RSS uint64 `json:"rss"`
 	CPU uint64 `json:"cpu_milli"`
+	// Suspended lists rules of Running that the host has stopped because each
+	// took more than its budget; at most 32.
+	Suspended []Suspension `json:"suspended,omitempty"`
+}
+
+// Suspension is one rule that a host stopped by itself.
+type Suspension struct {
+	Rule   string `json:"rule"`   // id
+	Reason string `json:"reason"` // for people
 }

@@ -1,0 +1,227 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
+	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
+)
+
+// pollEvery is how many heartbeats pass between two looks at the signed
+// metadata without an offer. A recall comes as an offer too; this is for hosts
+// whom the server does not tell.
+const pollEvery = 5
+
+// follower carries out what offers and signed metadata ask, one thing at a time:
+// the loader decides, the guard acts.
+type follower struct {
+	loader    *loader.Loader
+	guard     *lifeline.Worker
+	state     *state
+	offers    <-chan holdfast.Offer
+	heartbeat time.Duration
+	log       *slog.Logger
+}
+
+// run follows until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	poll := time.NewTimer(f.pause())
+	defer poll.Stop()
+	retry := time.NewTimer(time.Hour)
+	retry.Stop()
+	defer retry.Stop()
+	var waiting holdfast.Offer
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case waiting = <-f.offers:
+		case <-retry.C:
+		case <-poll.C:
+			f.poll(ctx)
+			poll.Reset(f.pause())
+			continue
+		}
+		// What must wait (for a soak, for the network) is considered again as
+		// long as its lease lasts. Then the server offers anew.
+		retry.Stop()
+		if f.consider(ctx, waiting) == loader.Wait && (waiting.Recall != "" || time.Now().Before(waiting.Expires)) {
+			retry.Reset(max(f.heartbeat/2, 100*time.Millisecond))
+		}
+	}
+}
+
+// pause spreads the hosts' polls.
+func (f *follower) pause() time.Duration {
+	return time.Duration(float64(pollEvery*f.heartbeat) * (0.8 + 0.4*rand.Float64()))
+}
+
+func (f *follower) consider(ctx context.Context, o holdfast.Offer) loader.Action {
+	host, ok := f.host()
+	if !ok {
+		return loader.Wait
+	}
+	d, err := f.loader.Consider(ctx, host, o, time.Now())
+	if err != nil {
+		if ctx.Err() == nil {
+			f.log.Error("the offer could not be considered", "channel", o.Channel, "digest", o.Digest.Short(), "err", err)
+			f.state.refuse(err.Error())
+		}
+		return loader.Wait
+	}
+	f.act(d)
+	return d.Action
+}
+
+func (f *follower) poll(ctx context.Context) {
+	host, ok := f.host()
+	if !ok {
+		return
+	}
+	now := time.Now()
+	orders, err := f.loader.Poll(ctx, host, now)
+	if err != nil {
+		if ctx.Err() == nil {
+			f.log.Warn("the signed metadata could not be asked; this host keeps what it has", "err", err)
+		}
+		return
+	}
+	for _, d := range orders.Retry {
+		f.tell("retry", f.guard.Retry(d))
+	}
+	for _, d := range orders.Final {
+		f.tell("final", f.guard.Final(d))
+	}
+	for _, d := range orders.Returns {
+		f.act(d)
+	}
+	if keep, ok := f.state.keep(); ok {
+		if err := f.loader.Sweep(keep, now); err != nil {
+			f.log.Warn("old content could not be removed", "err", err)
+		}
+	}
+}
+
+// host is what the guard said, if it has said anything.
+func (f *follower) host() (loader.State, bool) {
+	s, ok := f.state.guardStatus()
+	return loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned}, ok
+}
+
+func (f *follower) act(d loader.Decision) {
+	log := f.log.With("channel", d.Channel, "digest", d.Digest.Short(), "lease", d.Lease)
+	id := d.Lease
+	if id == "" {
+		id = "return-" + d.Digest.Short()
+	}
+	switch d.Action {
+	case loader.Propose:
+		log.Info("proposing to the guard")
+		f.tell("propose", f.guard.Propose(id, d.Channel, d.Digest))
+	case loader.Reactivate:
+		log.Info("reactivating what runs")
+		f.tell("reactivate", f.guard.Reactivate(id))
+	case loader.Recall:
+		log.Warn("giving content back", "from", d.From.Short(), "reason", d.Reason)
+		f.tell("recall", f.guard.Recall(d.From))
+	case loader.Wait:
+		log.Info("waiting", "cause", string(d.Cause), "reason", d.Reason)
+	case loader.Refuse:
+		log.Warn("refused", "cause", string(d.Cause), "reason", d.Reason)
+		f.state.refuse("refused " + d.Digest.Short() + ": " + d.Reason)
+	}
+}
+
+func (f *follower) tell(what string, err error) {
+	if err != nil {
+		f.log.Error("the guard could not be told", "what", what, "err", err)
+	}
+}
+
+// childTime bounds a throw-away child.
+const childTime = 30 * time.Second
+
+// testLoader returns the loader's way to try content in a throw-away child: a
+// bundle by this program, a program by itself, on the rules that run now.
+func testLoader(config Config, g holdfast.Generation) func(context.Context, holdfast.Channel, string) error {
+	return func(ctx context.Context, channel holdfast.Channel, path string) error {
+		ctx, cancel := context.WithTimeout(ctx, childTime)
+		defer cancel()
+		switch channel {
+		case holdfast.Rules:
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			if runtime.GOOS == "linux" {
+				self = "/proc/self/exe" // this very program, even if its file is gone
+			}
+			_, err = child(ctx, self, "testload", "--bundle", path)
+			return err
+		case holdfast.Agent:
+			if err := os.Chmod(path, 0o500); err != nil {
+				return err
+			}
+			out, err := child(ctx, path, "manifest")
+			if err != nil {
+				return err
+			}
+			var m holdfast.Manifest
+			if err := json.Unmarshal(out, &m); err != nil {
+				return holdfast.Errorf(holdfast.Invalid, "its manifest cannot be read: %w", err)
+			}
+			if here := runtime.GOOS + "/" + runtime.GOARCH; m.Platform != here {
+				return holdfast.Errorf(holdfast.Invalid, "it is for %s, and this host is %s", m.Platform, here)
+			}
+			if rules := g[holdfast.Rules]; rules != "" {
+				_, err = child(ctx, path, "testload", "--bundle", contentFile(config.State, rules))
+			}
+			return err
+		}
+		return holdfast.Errorf(holdfast.Invalid, "channel %q holds nothing this build can load", channel)
+	}
+}
+
+// child runs a program to its end and returns what it wrote. Its error carries
+// the last line it wrote on standard error.
+func child(ctx context.Context, program string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = time.Second
+	var out, trouble bounded
+	cmd.Stdout, cmd.Stderr = &out, &trouble
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return nil, errors.New("it took longer than " + childTime.String())
+	}
+	if err != nil {
+		if last := trouble.lastLine(); last != "" {
+			return nil, errors.New(last)
+		}
+		return nil, err
+	}
+	return out.b, nil
+}
+
+// bounded keeps the first of what a child writes.
+type bounded struct{ b []byte }
+
+func (w *bounded) Write(p []byte) (int, error) {
+	const limit = 1 << 20
+	w.b = append(w.b, p[:min(len(p), limit-len(w.b))]...)
+	return len(p), nil
+}
+
+func (w *bounded) lastLine() string {
+	s := strings.TrimSpace(string(w.b))
+	return printable(s[strings.LastIndexByte(s, '\n')+1:])
+}
