@@ -331,6 +331,8 @@ func ReportOf(m *protobufs.CustomMessage) (holdfast.HostReport, error) {
 const (
 	maxChannels = 16
 	maxShunned  = 256
+
+	maxSuspended = 32
 )
 
 func checkReport(r *holdfast.HostReport) error {
@@ -362,6 +364,15 @@ func checkReport(r *holdfast.HostReport) error {
 		if _, err := holdfast.ParseDigest(string(d)); err != nil {
 			return err
 		}
+	}
+	if len(r.Suspended) > maxSuspended {
+		return invalid("suspended", "names more than 32 rules")
+	}
+	for i, x := range r.Suspended {
+		if err := text("suspended", x.Rule); err != nil {
+			return err
+		}
+		r.Suspended[i].Reason = clip(x.Reason, maxText)
 	}
 	r.Reason = clip(r.Reason, 1024)
 	return nil

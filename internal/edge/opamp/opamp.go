@@ -36,6 +36,7 @@ type Config struct {
 	Log      *slog.Logger
 
 	// Heartbeat is how often hosts are told to speak, in whole seconds: 60 s.
+	// Below one second hosts are told nothing and keep to their configuration.
 	Heartbeat time.Duration
 	// Silence is after how long without a message a connection is given up:
 	// three heartbeats and a half, at least 10 s.

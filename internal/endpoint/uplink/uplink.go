@@ -32,8 +32,8 @@ type Config struct {
 	Report     holdfast.HostReport
 	Log        *slog.Logger
 
-	// Heartbeat is how often to speak until the server says how often, at least
-	// one second: 60 s.
+	// Heartbeat is how often to speak until the server says how often: 60 s. A
+	// tenth of a second is the least.
 	Heartbeat time.Duration
 	// Patience is the longest pause between attempts to connect: ten heartbeats,
 	// at most five minutes. The server may ask for more.
@@ -76,7 +76,7 @@ func Start(cfg Config) *Link {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = time.Minute
 	}
-	cfg.Heartbeat = max(cfg.Heartbeat, time.Second)
+	cfg.Heartbeat = max(cfg.Heartbeat, 100*time.Millisecond)
 	ctx, cancel := context.WithCancel(context.Background())
 	uid := sha256.Sum256([]byte(cfg.Identity.Host))
 	l := &Link{
