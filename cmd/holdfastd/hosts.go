@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/rollout"
+	"github.com/holdfast-security/holdfast/internal/edge/bus"
+	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/otlp"
+	"github.com/holdfast-security/holdfast/internal/wire"
+)
+
+// hostsServer is what hosts connect to. Content, verdicts and trust metadata are
+// static files: a CDN can serve them as well.
+func (s *server) hostsServer() *http.Server {
+	mux := http.NewServeMux()
+	roots := func() map[string][]byte {
+		r, _ := s.trust.Roots() // none before the first publication: the host pins by its token, or not at all
+		return r
+	}
+	enrol.NewServer(s.ca, s.store, roots, 0, time.Now, s.log).Register(mux)
+	mux.Handle(wire.OpAMPPath, s.opamp)
+	mux.Handle("POST "+wire.LogsPath, otlp.New(findings{s}, s.identify, time.Now, s.log))
+	static := func(prefix, dir string) {
+		mux.Handle("GET "+prefix, http.StripPrefix(prefix, files(dir)))
+	}
+	static("/tuf/", s.path("tuf"))
+	static("/content/", s.files.ContentDir())
+	static("/verdicts/", s.files.VerdictDir())
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+// files serves files, never lists of them.
+func files(dir string) http.Handler {
+	root := http.FS(os.DirFS(dir))
+	server := http.FileServer(root)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := root.Open(r.URL.Path)
+		if err == nil {
+			info, serr := f.Stat()
+			f.Close()
+			if serr == nil && info.Mode().IsRegular() {
+				server.ServeHTTP(w, r)
+				return
+			}
+		}
+		http.NotFound(w, r)
+	})
+}
+
+func (s *server) identify(r *http.Request) (holdfast.HostID, error) {
+	return s.ca.Host(r, time.Now())
+}
+
+// hostNames are the names under which hosts may reach this server: those of its
+// public URL, of the address it listens on, and loopback.
+func (s *server) hostNames() ([]string, error) {
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	u, err := url.Parse(s.publicURL())
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "not an https URL", Where: "--public " + s.public, Err: err}
+	}
+	names = append(names, u.Hostname())
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	if host, _, err := net.SplitHostPort(s.options.hosts); err == nil && host != "" && host != "0.0.0.0" && host != "::" {
+		names = append(names, host)
+	}
+	return names, nil
+}
+
+func listenError(flag, addr string, err error) error {
+	return &holdfast.Error{Kind: holdfast.Conflict, What: "cannot listen on " + addr, Where: flag, Err: err, Do: "stop what uses the address, or choose another"}
+}
+
+// policy is how releases are paced and judged, on this installation's clock.
+func policy(heartbeat time.Duration) func(holdfast.Release) rollout.Policy {
+	return func(r holdfast.Release) rollout.Policy {
+		return halting(rollout.DefaultPolicy(r.Profile).WithClock(heartbeat))
+	}
+}
+
+// findings stores what hosts deliver, and tells whoever looks.
+type findings struct{ s *server }
+
+// AddFindings implements otlp.Sink.
+func (f findings) AddFindings(ctx context.Context, host holdfast.HostID, found []holdfast.Finding) (int, error) {
+	h, err := f.s.store.Host(ctx, host)
+	if err != nil {
+		return 0, err
+	}
+	for i := range found {
+		found[i].Org = h.Org
+	}
+	added, err := f.s.store.AddFindings(ctx, found)
+	if err == nil && len(added) > 0 {
+		f.s.bus.Publish(bus.Hint{Finding: added[len(added)-1].Seq})
+	}
+	return len(added), err
+}
+
+// hints puts what rollouts say on the bus.
+type hints struct{ bus *bus.Local }
+
+// Changed implements reconcile.Hints.
+func (h hints) Changed(host holdfast.HostID, release holdfast.ReleaseID) {
+	h.bus.Publish(bus.Hint{Host: host, Release: release})
+}
+
+// carryHints pushes offers to hosts whose desired state may have changed. A
+// hint that is lost costs a heartbeat.
+func (s *server) carryHints(ctx context.Context) {
+	in, cancel := s.bus.Subscribe(256)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h := <-in:
+			switch {
+			case h.Finding != 0 || h.Record:
+			case h.Host != "":
+				s.opamp.Push(h.Host)
+			default:
+				s.opamp.PushAll()
+			}
+		}
+	}
+}
