@@ -95,7 +95,7 @@ func (d Drill) July19(ctx context.Context) (Report, error) {
 }
 
 func (j *july19) run(ctx context.Context) (err error) {
-	for _, addr := range []*string{&j.Drill.Config.Hosts, &j.Drill.Console} {
+	for _, addr := range []*string{&j.Drill.HostsAt, &j.Drill.ConsoleAt} {
 		if *addr == "" {
 			if *addr, err = anyAddress(); err != nil {
 				return err
@@ -226,7 +226,7 @@ func (j *july19) fleet(ctx context.Context) error {
 	defer os.Remove(token)
 	for i, g := range j.hosts {
 		if i == 0 { // the host that will be cut off reaches the server by a wire of its own
-			if j.cut, err = newCable(j.Stage.Config.Hosts); err != nil {
+			if j.cut, err = newCable(j.Stage.HostsAt); err != nil {
 				return err
 			}
 			g.Server = j.cut.addr()

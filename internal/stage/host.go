@@ -57,7 +57,7 @@ func (s *Stage) Enrol(ctx context.Context, g Guarded, token string) error {
 	}
 	server := g.Server
 	if server == "" {
-		server = s.Hosts
+		server = s.HostsAt
 	}
 	c := agentConfig{
 		Servers: []string{"https://" + server}, State: dir, Role: g.Role, Domain: s.Domain, Sensor: g.Sensor, Heartbeat: s.Heartbeat.String(),

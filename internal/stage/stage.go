@@ -26,8 +26,8 @@ type Config struct {
 	State string
 	// Bin is the folder of the four binaries.
 	Bin string
-	// Hosts and Console are the server's two addresses.
-	Hosts, Console string
+	// HostsAt and ConsoleAt are the server's two addresses.
+	HostsAt, ConsoleAt string
 	// Heartbeat is the clock: every window scales with it.
 	Heartbeat time.Duration
 	// Domain is the trust domain, "production" or "drill".
@@ -54,7 +54,7 @@ const (
 // Open checks that the addresses are free, holds the ceremony if there are no
 // keys yet, and starts the server.
 func Open(ctx context.Context, c Config) (*Stage, error) {
-	for name, addr := range map[string]string{"--console": c.Console, "--hosts": c.Hosts} {
+	for name, addr := range map[string]string{"--console": c.ConsoleAt, "--hosts-address": c.HostsAt} {
 		if err := free(name, addr); err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func (s *Stage) raise(ctx context.Context) error {
 // startServer starts a server (again) and waits until it answers.
 func (s *Stage) startServer(ctx context.Context, program string) error {
 	p, err := s.Start("holdfastd", nil, s.program(program),
-		"--state", s.path("server"), "--keys", s.path("keys/online"), "--hosts", s.Hosts, "--console", s.Console, "--heartbeat", s.Heartbeat.String())
+		"--state", s.path("server"), "--keys", s.path("keys/online"), "--hosts", s.HostsAt, "--console", s.ConsoleAt, "--heartbeat", s.Heartbeat.String())
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *Stage) startServer(ctx context.Context, program string) error {
 			if err != nil {
 				return false, nil
 			}
-			s.Admin = &client.Client{Base: "http://" + s.Console, Token: strings.TrimSpace(string(token))}
+			s.Admin = &client.Client{Base: "http://" + s.ConsoleAt, Token: strings.TrimSpace(string(token))}
 		}
 		var any json.RawMessage
 		err := s.Admin.Get(ctx, "/api/v1/builds", &any)
