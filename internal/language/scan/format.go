@@ -1,0 +1,84 @@
+package scan
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+)
+
+// format is a way files are written.
+type format struct {
+	name   string
+	decode func(d *decoding, emit func(*Record) error) error
+}
+
+// decoding is one file being read.
+type decoding struct {
+	in  *bufio.Reader
+	bad func(line int, err error) // a record that cannot be read
+}
+
+var (
+	auditLine   = regexp.MustCompile(`^(node=\S+ )?type=[A-Z0-9_\[\]]+ msg=audit\(`)
+	journalLine = regexp.MustCompile(`^(__CURSOR|__REALTIME_TIMESTAMP|_BOOT_ID|_TRANSPORT)=`)
+)
+
+// formatOf recognises a file by how it starts.
+func formatOf(head []byte) format {
+	if bytes.HasPrefix(head, []byte("ElfFile\x00")) {
+		return format{"evtx", decodeEVTX}
+	}
+	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
+	start := bytes.TrimLeft(head, " \t\r\n")
+	switch {
+	case len(start) > 0 && (start[0] == '{' || start[0] == '['):
+		return format{"json", decodeJSON}
+	case auditLine.Match(start):
+		return format{"auditd", decodeAudit}
+	case journalLine.Match(start):
+		return format{"journal", decodeJournal}
+	}
+	return format{"syslog", decodeSyslog}
+}
+
+// longestLine bounds a line; what is longer is skipped and counted as bad.
+const longestLine = 16 << 20
+
+var errLongLine = errors.New("the line is longer than 16 MiB")
+
+// lines calls each for every line, without its end. The slice is valid during
+// the call only.
+func (d *decoding) lines(each func(n int, line []byte) error) error {
+	var buf []byte
+	for n := 1; ; n++ {
+		buf = buf[:0]
+		tooLong := false
+		for {
+			part, err := d.in.ReadSlice('\n')
+			if len(buf)+len(part) > longestLine {
+				tooLong = true
+			} else {
+				buf = append(buf, part...)
+			}
+			if errors.Is(err, bufio.ErrBufferFull) {
+				continue
+			}
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			if err != nil && len(buf) == 0 && !tooLong {
+				return nil
+			}
+			break
+		}
+		if tooLong {
+			d.bad(n, errLongLine)
+			continue
+		}
+		if err := each(n, bytes.TrimRight(buf, "\r\n")); err != nil {
+			return err
+		}
+	}
+}
