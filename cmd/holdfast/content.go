@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
+	"github.com/holdfast-security/holdfast/internal/language/ruletest"
 )
 
 // skeleton is what content new writes.
@@ -36,7 +37,7 @@ A content repository is a folder (a git repository, usually):
                     events that must match, and events that must not
   benign/*.jsonl    ordinary events, one a line, on which no rule may fire`,
 	}
-	cmd.AddCommand(newContentNewCommand(a), newContentBuildCommand(a))
+	cmd.AddCommand(newContentNewCommand(a), newContentTestCommand(a), newContentBuildCommand(a))
 	return cmd
 }
 
@@ -92,6 +93,60 @@ func writeSkeleton(dir string) ([]string, error) {
 		files = append(files, name)
 		return errors.Join(t.Execute(f, map[string]string{"Name": filepath.Base(abs)}), f.Close())
 	})
+}
+
+func newContentTestCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "test DIR", Short: "Run every rule's own tests, and the benign events", Args: cobra.ExactArgs(1),
+		Long: `Run every rule's own tests on this build's engine: events that must match, events
+that must not, and benign events on which no rule may fire. Exit code 0 if all
+hold, 2 if not.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := bundle.FromRepository(os.DirFS(args[0]), "")
+			if err != nil {
+				return err
+			}
+			r, err := ruletest.Run(b)
+			if err != nil {
+				return err
+			}
+			if err := a.print(cmd, r, func(w io.Writer) { writeTests(w, r) }); err != nil {
+				return err
+			}
+			if !r.Passed() {
+				return exitCode(holdfast.Invalid.ExitCode())
+			}
+			return nil
+		},
+	}
+}
+
+func writeTests(w io.Writer, r ruletest.Result) {
+	for _, p := range r.Problems {
+		fmt.Fprintln(w, "FAIL "+whereOf(p)+": "+p.Reason)
+	}
+	for _, p := range r.Warnings {
+		fmt.Fprintln(w, "note "+whereOf(p)+": "+p.Reason)
+	}
+	for _, f := range r.Untested {
+		fmt.Fprintln(w, "note "+f+": has no tests of both kinds; rehearsal will exercise it all the same")
+	}
+	for _, s := range r.Weak {
+		fmt.Fprintln(w, "note expensive: "+s)
+	}
+	verdict := "all hold"
+	if !r.Passed() {
+		verdict = plural(len(r.Problems), "failure")
+	}
+	fmt.Fprintf(w, "%d rules: %d events matched, %d did not and should not, %d benign: %s\n", r.Rules, r.Matched, r.Silent, r.Benign, verdict)
+}
+
+func whereOf(p holdfast.RuleProblem) string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", p.Line, p.Column)
+	}
+	return s
 }
 
 func newContentBuildCommand(a *app) *cobra.Command {
