@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -94,7 +95,7 @@ func newWorld(t testing.TB, hosts int, seed uint64) *world {
 	t.Helper()
 	t.Logf("seed %d", seed)
 	ctx := t.Context()
-	db, err := store.Open(ctx, filepath.Join(t.TempDir(), "holdfast.db"))
+	db, err := store.Open(ctx, filepath.Join(scratch(t), "holdfast.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +113,17 @@ func newWorld(t testing.TB, hosts int, seed uint64) *world {
 	}
 	w.start()
 	return w
+}
+
+// scratch is a directory in memory where there is one: many runs sync often,
+// and what is tested is not the disk.
+func scratch(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "holdfast-test-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func digest(s string) holdfast.Digest { return holdfast.DigestOf([]byte(s)) }
