@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,9 @@ func main() {
 // run executes one command line and returns the exit code: 0, or the code of
 // the error's kind.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	begun := false
 	root := newRootCommand()
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -39,6 +42,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var quiet exitCode
 	if errors.As(err, &quiet) {
 		return int(quiet)
+	}
+	// What cobra refuses before a command begins, or for a flag that is missing,
+	// is how it was typed.
+	if !begun || strings.HasPrefix(err.Error(), "required flag") {
+		cmd, _, _ := root.Find(args)
+		err = &holdfast.Error{Kind: holdfast.Invalid, Err: err, Do: "see: " + cmd.CommandPath() + " --help"}
 	}
 	fmt.Fprintln(stderr, "holdfast:", err)
 	return holdfast.KindOf(err).ExitCode()
@@ -74,9 +83,6 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{},
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &holdfast.Error{Kind: holdfast.Invalid, Err: err, Do: "see: " + cmd.CommandPath() + " --help"}
-	})
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", os.Getenv("HOLDFAST_SERVER"), "address of the server's API (default: from cli.json, see --help of 'status')")
 	f.StringVar(&a.tokenFile, "token-file", os.Getenv("HOLDFAST_TOKEN_FILE"), "file that holds the API token")
@@ -96,8 +102,8 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	add("content", newContentCommand(a), newReleaseCommand(a), newRolloutCommand(a))
 	add("content", newDecisionCommands(a)...)
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
-	add("proof", newLogCommand(a))
-	add("setup", newTrustCommand(a), newEnrolTokenCommand(a))
+	add("proof", newLogCommand(a), newDrillCommand(a))
+	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a))
 	return root
 }
 

@@ -30,13 +30,13 @@ import (
 type Drill struct {
 	Config
 	Hosts int // guards, all of which run the twin; at least 60
-	Seeds []uint64
+	Seeds []uint
 }
 
 // Report is what a drill found. Times are in seconds.
 type Report struct {
 	Hosts                 int           `json:"hosts"`
-	Seeds                 []uint64      `json:"seeds"`
+	Seeds                 []uint        `json:"seeds"`
 	RehearsalRefused      bool          `json:"rehearsal_refused"`
 	Refusal               string        `json:"refusal"` // build, rule and field it named
 	Harmed                []int         `json:"harmed"`  // one per seed
@@ -364,7 +364,7 @@ func recalled(d console.RolloutDetail) bool {
 // halts after a handful.
 func (j *july19) wallHalting(ctx context.Context) error {
 	for i, seed := range j.Seeds {
-		n := 1 + uint64(i) + 100*(seed%1_000_000_000)
+		n := 1 + uint64(i) + 100*(uint64(seed)%1_000_000_000)
 		d, digest, err := j.attack(ctx, n, recalled)
 		if err != nil {
 			return err
@@ -419,7 +419,7 @@ func (j *july19) mixed(ctx context.Context) error {
 	if _, err := j.register(ctx, sincere); err != nil {
 		return err
 	}
-	seed := rand.NewPCG(j.Seeds[0], 19)
+	seed := rand.NewPCG(uint64(j.Seeds[0]), 19)
 	order := rand.New(seed).Perm(len(j.hosts) - 1)
 	j.r.MixedTwins = len(j.hosts) - 2*len(j.hosts)/3
 	for _, i := range order[:len(j.hosts)-j.r.MixedTwins] {
