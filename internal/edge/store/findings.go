@@ -15,39 +15,45 @@ type Numbered struct {
 	holdfast.Finding
 }
 
-// AddFindings stores findings and returns those not known before: a delivery
-// repeated changes nothing. When it returns without error, all of them are
-// durable, so the sender may forget them.
-func (s *Store) AddFindings(ctx context.Context, all []holdfast.Finding) (added []Numbered, err error) {
-	if len(all) == 0 {
-		return nil, nil
+// AddFindings stores the findings of a host and says how many were not known
+// before: a delivery repeated changes nothing. When it returns without error
+// all of them are durable, so the sender may forget them. The organisation is
+// the host's; Denied if there is no such host.
+func (s *Store) AddFindings(ctx context.Context, host holdfast.HostID, found []holdfast.Finding) (added int, err error) {
+	if len(found) == 0 {
+		return 0, nil
 	}
 	err = s.Tx(ctx, func(tx *Store) error {
-		added = nil
-		first, err := tx.next(ctx, "finding", len(all)) // duplicates leave gaps
+		added = 0
+		var org holdfast.OrgID
+		if err := tx.row(ctx, "host", `SELECT org FROM hosts WHERE id = $1`, []any{string(host)}, &org); err != nil {
+			if holdfast.KindOf(err) == holdfast.NotFound {
+				err = holdfast.Errorf(holdfast.Denied, "host %s is not enrolled", host)
+			}
+			return err
+		}
+		first, err := tx.next(ctx, "finding", len(found)) // duplicates leave gaps
 		if err != nil {
 			return err
 		}
-		for i, f := range all {
+		for i, f := range found {
+			f.Org, f.Host = org, host
 			j, err := json.Marshal(f)
 			if err != nil {
 				return err
 			}
-			seq := first + int64(i)
 			n, err := tx.exec(ctx, `INSERT INTO findings (seq, id, org, host, rule, severity, bundle, at, received, finding)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING`,
-				seq, f.ID, string(f.Org), string(f.Host), f.Rule, string(f.Severity), string(f.Bundle), nanos(f.At), nanos(f.Received), string(j))
+				first+int64(i), f.ID, string(f.Org), string(f.Host), f.Rule, string(f.Severity), string(f.Bundle), nanos(f.At), nanos(f.Received), string(j))
 			if err != nil {
 				return err
 			}
-			if n == 1 {
-				added = append(added, Numbered{seq, f})
-			}
+			added += int(n)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	return added, nil
 }
@@ -64,8 +70,8 @@ type FindingFilter struct {
 	Limit    int       // 0 means 100; at most 10,000
 }
 
-// Findings lists findings: newest first, or, if After is set or Follow is
-// wanted from the start (After < 0), oldest first.
+// Findings lists findings: newest first, or oldest first if After is set
+// (to -1, to follow from the start).
 func (s *Store) Findings(ctx context.Context, f FindingFilter) ([]Numbered, error) {
 	w := f.where()
 	order := "DESC"

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -114,6 +115,11 @@ func (s *Store) Tx(ctx context.Context, f func(tx *Store) error) error {
 }
 
 func (s *Store) exec(ctx context.Context, query string, args ...any) (affected int64, err error) {
+	for i, a := range args {
+		if text, ok := a.(string); ok {
+			args[i] = storable(text)
+		}
+	}
 	run := func(tx *Store) error {
 		r, err := tx.tx.ExecContext(ctx, query, args...)
 		if err != nil {
@@ -124,6 +130,16 @@ func (s *Store) exec(ctx context.Context, query string, args ...any) (affected i
 	}
 	err = s.Tx(ctx, run)
 	return affected, err
+}
+
+// storable replaces what PostgreSQL does not take as text. Hosts choose some of
+// what is stored; one of them must not be able to make a transaction fail that
+// others share.
+func storable(text string) string {
+	if strings.IndexByte(text, 0) < 0 && utf8.ValidString(text) {
+		return text
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // row reads one row of query; NotFound, naming what, if there is none.
