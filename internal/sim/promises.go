@@ -63,7 +63,7 @@ func (c *counts) promises() error {
 func (c *counts) harmedAndProbed() (n int) {
 	for _, b := range c.state.Blocks {
 		for _, x := range b.Cells {
-			n += x.HarmedTreated
+			n += x.HarmedTreated + x.Void
 			if x.Why == rollout.Probe {
 				n += x.Treat
 			}

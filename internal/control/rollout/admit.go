@@ -49,17 +49,46 @@ func (d *decision) kappa() float64 {
 	return d.policy.Kappa
 }
 
-// room is what the global harm budget still lends, in ordinary hosts.
+// room is what the global harm budget still lends, in ordinary hosts: pending
+// times the largest lethality still plausible stays below B. With no host
+// harmed that is pending ≤ κ·clean + c₀, where κ = B/ln(2/δ).
 func (d *decision) room() float64 {
 	r := d.kappa()*float64(d.total.clean) + float64(d.policy.C0)
+	if x := d.excess(); x > 0 {
+		b := d.kappa() * math.Log(2/d.policy.Delta)
+		r = min(r, b/HarmBound(d.total.clean, x, d.policy.Delta)+float64(d.policy.C0))
+	}
 	for i := range d.sites {
 		r -= d.policy.weight(d.sites[i].name) * float64(d.sites[i].open())
 	}
 	return r
 }
 
-func (d *decision) siteRoom(s *site) int {
-	r := (d.kappa()*float64(s.clean) + float64(d.policy.StratumC0)) / d.policy.weight(s.name)
+// excess is how many treated hosts were harmed beyond what happened to the
+// controls of their strata, and beyond three standard deviations of that. It
+// only sets the pace.
+func (d *decision) excess() int {
+	if d.total.harmed == 0 {
+		return 0
+	}
+	var expected float64
+	for i := range d.sites {
+		if s := &d.sites[i]; s.controls > 0 {
+			expected += float64(s.harmedControl) / float64(s.controls) * float64(s.drawn)
+		}
+	}
+	return max(0, int(math.Ceil(float64(d.total.harmed)-expected-3*math.Sqrt(expected))))
+}
+
+// siteRoom is the same within one stratum. A stratum starts with c₀ in
+// proportion to its share of the fleet, but at least StratumC0.
+func (d *decision) siteRoom(i int) int {
+	s := &d.sites[i]
+	first := float64(d.policy.StratumC0)
+	if i < len(d.s.Strata) {
+		first = max(first, math.Round(float64(d.policy.C0)*float64(d.s.Strata[i].Hosts)/float64(d.s.Fleet)))
+	}
+	r := (d.kappa()*float64(s.clean) + first) / d.policy.weight(s.name)
 	return max(0, int(min(r, 1e12))-s.open())
 }
 
@@ -86,7 +115,7 @@ type allocation struct {
 
 // fits reports whether one more host of a unit fits the budgets.
 func (a *allocation) fits(u *unit) bool {
-	return a.stage >= 1 && a.room >= a.d.policy.weight(u.stratum) && a.d.siteRoom(&a.d.sites[u.site]) > a.bySite[u.site]
+	return a.stage >= 1 && a.room >= a.d.policy.weight(u.stratum) && a.d.siteRoom(u.site) > a.bySite[u.site]
 }
 
 // lend takes n hosts of a unit out of the budgets.
@@ -210,10 +239,12 @@ func (a *allocation) coverFine(u *unit, cell holdfast.Stratum) {
 			waiting += a.d.in.Groups[g].Waiting
 		}
 	}
+	placebo := max(0, min(waiting-1, a.d.policy.ControlCap))
 	a.lend(u, 1)
+	u.promise(1 + placebo)
 	a.single = append(a.single, CellState{
 		Ring: u.ring, Org: u.org, Stratum: u.stratum, Cell: cell,
-		Treat: 1, Placebo: min(waiting-1, a.d.policy.ControlCap), Why: Cover,
+		Treat: 1, Placebo: placebo, Why: Cover,
 	})
 }
 
@@ -261,7 +292,7 @@ func (a *allocation) paced() {
 	sum := 0
 	siteLeft := make([]int, len(d.sites))
 	for i := range d.sites {
-		siteLeft[i] = max(0, d.siteRoom(&d.sites[i])-a.bySite[i])
+		siteLeft[i] = max(0, d.siteRoom(i)-a.bySite[i])
 	}
 	for i := range d.units {
 		u := &d.units[i]
@@ -288,11 +319,13 @@ func (a *allocation) paced() {
 }
 
 // worthwhile avoids splintering the controls over many tiny blocks: a paced
-// block is opened for a twentieth of the clean hosts, or twice a window.
+// block is opened for a twentieth of the clean hosts or of those that still
+// wait, or twice a window.
 func (a *allocation) worthwhile(n int) bool {
 	d := a.d
 	last := len(d.s.Blocks) - 1
-	return last < 0 || n*20 >= d.total.clean || !d.now.Before(d.s.Blocks[last].Opened.Add(d.policy.Fast/2))
+	untreated := d.total.waiting + d.total.watching + d.total.last
+	return last < 0 || n*20 >= min(d.total.clean, untreated) || !d.now.Before(d.s.Blocks[last].Opened.Add(d.policy.Fast/2))
 }
 
 // apportion divides total in proportion to want, by largest remainder, giving
@@ -418,9 +451,6 @@ func (d *decision) ringDone(r int) bool {
 		drawn += u.drawn
 		if n, _, _ := d.supply(u); n > 0 {
 			waiting += n
-		}
-		if u.clean == 0 && u.harmed > 0 {
-			return false
 		}
 	}
 	if eligible == 0 {

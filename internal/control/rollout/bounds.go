@@ -36,8 +36,8 @@ func HarmBound(n, x int, delta float64) float64 {
 // Reach says what a rollout can promise to one fleet before it starts, if every
 // host that gets the release is harmed.
 type Reach struct {
-	// Harmed is how many hosts are harmed before the recall: at most StratumC0
-	// are admitted while nothing is known, then one probe at a time.
+	// Harmed is how many hosts are harmed before the recall: at most C0 are
+	// admitted while nothing is known, then one probe at a time.
 	Harmed int `json:"harmed"`
 	// Events is how many harm events HALT needs; 0 if it is out of reach and
 	// STOP is what ends the rollout.
@@ -54,7 +54,7 @@ func ReachOf(p *Policy, eligible int) Reach {
 	if eligible > 1 {
 		kept = max(1, int(math.Ceil(p.SmallControlShare*float64(eligible))))
 	}
-	first := min(p.C0, p.StratumC0, max(1, eligible-kept))
+	first := min(p.C0, max(1, eligible-kept))
 	a := layout{levels: 4, strata: 1, signals: len(p.Signals)}
 	weight := a.fastWeight(0) + 4*a.fastWeight(1) + a.fastWeight(5)
 	g := fastGridFor(defaultRate, p.ThetaFast)

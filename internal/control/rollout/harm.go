@@ -99,7 +99,7 @@ func (d *decision) void(c *CellState, e *Event) {
 // count lets one event move the evidence, and then takes its host out of the
 // risk set of its kind.
 func (d *decision) count(c *CellState, row *Cell, e *Event, k int, grids map[[2]int]*fastGrid) {
-	fast := e.After <= d.policy.Fast
+	fast := e.After <= d.policy.Fast || e.Kind == holdfast.Silence && e.After <= d.policy.Fast+3*d.policy.Heartbeat // it fell silent within
 	slow := e.After <= d.policy.Slow
 	// A host harmed in one way stays at risk of the others until its window
 	// closes; so a row's Clean and Left hold only hosts without any harm.

@@ -16,7 +16,7 @@ var mergeOrder = [...]int{2, 1, 0, 3}
 // Merge maps each stratum to the one it is compared in: itself if it has at
 // least below hosts, else its first ancestor (with agent version, then
 // distribution, then kernel, then role given up, written "*") that gathers
-// enough. What still is too small ends in "*|*|*|*". A stratum stays as it is
+// enough. What still is too small ends in "*|*|*|*", unless it is alone there. A stratum stays as it is
 // merged for the whole rollout; call this once, before the start.
 func Merge(hosts map[holdfast.Stratum]int, below int) map[holdfast.Stratum]holdfast.Stratum {
 	to := make(map[holdfast.Stratum]holdfast.Stratum, len(hosts))
@@ -32,6 +32,16 @@ func Merge(hosts map[holdfast.Stratum]int, below int) map[holdfast.Stratum]holdf
 			if size[t] < below {
 				to[s] = without(t, factor)
 			}
+		}
+	}
+	// A parent with one child is that child.
+	children := map[holdfast.Stratum]int{}
+	for _, t := range to {
+		children[t]++
+	}
+	for s, t := range to {
+		if children[t] == 1 {
+			to[s] = s
 		}
 	}
 	return to
