@@ -233,7 +233,7 @@ func (p shell) eventsURL() string {
 // trigger is the same list as htmx wants it. Hints may be lost, so a page also
 // asks by itself.
 func (p shell) trigger() string {
-	t := "every 20s"
+	t := "every 5s"
 	for _, topic := range p.Live {
 		t = "sse:" + string(topic) + ", " + t
 	}

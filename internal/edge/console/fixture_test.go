@@ -85,11 +85,11 @@ func (f *fixture) makeBundles() {
 		return BundleRow{Bundle: holdfast.Bundle{Channel: c, Version: v, Digest: d, Size: size, Created: f.now.Add(-age)}, Rules: rules, Rehearsed: true, Passed: passed, Builds: builds}
 	}
 	f.bundles = []BundleDetail{
-		{BundleRow: row(holdfast.Rules, "2026.11.21-2", newRules, 48_211, 70*time.Minute, 38, 2, true), Contents: ruleRows[:7], Verdict: verdict(newRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
-		{BundleRow: row(holdfast.Rules, "2026.11.21-1", refused, 49_002, 90*time.Minute, 39, 2, false), Contents: ruleRows, Verdict: verdict(refused, holdfast.Rules, pass(agentBuild, "0.1.0"), fail), Needed: 2},
-		{BundleRow: row(holdfast.Rules, "2026.11.20-3", badRules, 47_800, 22*time.Hour, 37, 2, true), Contents: ruleRows[:6], Verdict: verdict(badRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
-		{BundleRow: row(holdfast.Rules, "2026.11.18-1", oldRules, 46_120, 70*time.Hour, 36, 2, true), Contents: ruleRows[:6], Verdict: verdict(oldRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
-		{BundleRow: row(holdfast.Agent, "0.1.0", agentBuild, 18<<20, 80*time.Hour, 0, 1, true), Verdict: verdict(agentBuild, holdfast.Agent, pass(agentBuild, "0.1.0")), Signers: []string{"a41b9c03d7e5f1", "77c0de19ab3344"}, Needed: 2},
+		{BundleRow: row(holdfast.Rules, "2026.11.21-2", newRules, 48_211, 70*time.Minute, 38, 2, true), Contents: ruleRows[:7], Verdict: verdict(newRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signed: at},
+		{BundleRow: row(holdfast.Rules, "2026.11.21-1", refused, 49_002, 90*time.Minute, 39, 2, false), Contents: ruleRows, Verdict: verdict(refused, holdfast.Rules, pass(agentBuild, "0.1.0"), fail)},
+		{BundleRow: row(holdfast.Rules, "2026.11.20-3", badRules, 47_800, 22*time.Hour, 37, 2, true), Contents: ruleRows[:6], Verdict: verdict(badRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signed: at},
+		{BundleRow: row(holdfast.Rules, "2026.11.18-1", oldRules, 46_120, 70*time.Hour, 36, 2, true), Contents: ruleRows[:6], Verdict: verdict(oldRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signed: at},
+		{BundleRow: row(holdfast.Agent, "0.1.0", agentBuild, 18<<20, 80*time.Hour, 0, 1, true), Verdict: verdict(agentBuild, holdfast.Agent, pass(agentBuild, "0.1.0")), Signed: at},
 	}
 }
 
@@ -457,7 +457,7 @@ func (f *fixture) Findings(_ context.Context, q FindingQuery) (FindingPage, erro
 		}
 	}
 	lo := min(len(all), (q.Page-1)*q.Size)
-	return FindingPage{all[lo:min(len(all), lo+q.Size)], len(all)}, nil
+	return FindingPage{Findings: all[lo:min(len(all), lo+q.Size)], Total: len(all)}, nil
 }
 
 func (f *fixture) Finding(_ context.Context, id string) (FindingDetail, error) {

@@ -145,23 +145,27 @@ func entryIcon(kind string) string {
 	switch kind {
 	case "halt", "stop":
 		return "halt"
-	case "recall":
+	case "recall", "recalled":
 		return "putback"
 	case "hold":
 		return "hold"
 	case "pause":
 		return "pause"
-	case "resume":
+	case "begin", "resume":
 		return "run"
-	case "promote", "open":
+	case "promote", "admit":
 		return "rollouts"
-	case "verdict", "rehearse":
+	case "verdict":
 		return "verdict"
-	case "publish", "release":
+	case "publish", "release", "build":
 		return "content"
 	case "approve", "complete":
 		return "check"
-	case "override":
+	case "order":
+		return "person"
+	case "metadata":
+		return "key"
+	case "override", "override-asked":
 		return "warn"
 	}
 	return "record"

@@ -7,9 +7,9 @@ import (
 	"github.com/holdfast-security/holdfast"
 )
 
-// Source is everything the pages read. Every method answers from one consistent
-// view of the store, is safe for concurrent use, and returns holdfast.NotFound
-// for an id that does not exist. Nothing a page shows is cached here.
+// Source is everything the pages read. Its methods are safe for concurrent use
+// and return holdfast.NotFound for an id that does not exist. What they return
+// may be some seconds old, and is the caller's.
 type Source interface {
 	OverviewSource
 	FleetSource
@@ -249,8 +249,7 @@ type BundleDetail struct {
 	BundleRow
 	Contents []RuleRow
 	Verdict  *holdfast.Verdict // nil if it was never rehearsed
-	Signers  []string          // key ids whose signatures hold
-	Needed   int               // signatures the threshold asks for
+	Signed   time.Time         // when a threshold of publishers signed; zero: they did not
 }
 
 // RuleRow is a rule in a bundle.
@@ -353,7 +352,8 @@ type FindingQuery struct {
 // FindingPage is one page of findings, latest first.
 type FindingPage struct {
 	Findings []holdfast.Finding
-	Total    int
+	Total    int // that match
+	Searched int // only this many of the newest were looked through; 0: all
 }
 
 // FindingDetail is the finding page.

@@ -1,0 +1,211 @@
+package live
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+)
+
+// dotsUpTo is the largest fleet that the overview draws host by host.
+const dotsUpTo = 1500
+
+// snapshot is the fleet as it was a moment ago, by host name.
+type snapshot struct {
+	hosts    []console.HostRow
+	byID     map[holdfast.HostID]int
+	plan     holdfast.RingPlan
+	versions map[holdfast.Digest]string
+	running  map[holdfast.Digest]int // hosts by what they run
+	strata   map[holdfast.Stratum]int
+}
+
+func (f *snapshot) host(id holdfast.HostID) *console.HostRow {
+	if i, ok := f.byID[id]; ok {
+		return &f.hosts[i]
+	}
+	return nil
+}
+
+func (f *snapshot) hostname(id holdfast.HostID) string {
+	if h := f.host(id); h != nil && h.Attributes.Hostname != "" {
+		return h.Attributes.Hostname
+	}
+	return string(id)
+}
+
+func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
+	f := &snapshot{byID: map[holdfast.HostID]int{}, running: map[holdfast.Digest]int{}, strata: map[holdfast.Stratum]int{}}
+	var err error
+	if f.versions, err = s.versions(ctx); err != nil {
+		return nil, err
+	}
+	if f.plan, err = s.plan(ctx); err != nil {
+		return nil, err
+	}
+	err = s.Store.EachHost(ctx, func(h holdfast.Host) error {
+		if h.Revoked {
+			return nil
+		}
+		// What the host said last is not stored if nothing about it changed.
+		if now, ok := s.Driver.Host(h.ID); ok {
+			h.Connected, h.LastSeen, h.Attributes, h.Report = now.Connected, now.LastSeen, now.Attributes, now.Report
+		}
+		row := console.HostRow{Host: h, State: console.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name}
+		for _, c := range holdfast.Channels {
+			if d, ok := h.Report.Running[c]; ok {
+				row.Labels = append(row.Labels, string(c)+" "+cmp.Or(f.versions[d], d.Short()))
+				f.running[d]++
+			}
+		}
+		f.strata[h.Attributes.Stratum()]++
+		f.hosts = append(f.hosts, row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(f.hosts, func(a, b console.HostRow) int {
+		return cmp.Or(cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname), cmp.Compare(a.ID, b.ID))
+	})
+	for i, h := range f.hosts {
+		f.byID[h.ID] = i
+	}
+	return f, nil
+}
+
+// versions names every digest that people gave a version.
+func (s *Source) versions(ctx context.Context) (map[holdfast.Digest]string, error) {
+	named := map[holdfast.Digest]string{}
+	builds, err := s.Store.Builds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range builds {
+		named[b.Digest] = b.Manifest.Version
+	}
+	bundles, err := s.Store.Bundles(ctx, "")
+	for _, b := range bundles {
+		named[b.Digest] = b.Version
+	}
+	return named, err
+}
+
+// plan is the ring plan that was signed last: the one hosts are shown in.
+func (s *Source) plan(ctx context.Context) (holdfast.RingPlan, error) {
+	releases, err := s.Store.Releases(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range releases {
+		if r.Rings.Validate() == nil {
+			return r.Rings, nil
+		}
+	}
+	return holdfast.DefaultRings, nil
+}
+
+// Hosts returns one page of the hosts that q selects.
+func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPage, error) {
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return console.HostPage{}, err
+	}
+	roles, builds := map[string]bool{}, map[string]bool{}
+	var all []console.HostRow
+	for _, h := range f.hosts {
+		roles[h.Attributes.Role], builds[h.Attributes.Version] = true, true
+		if selects(q, h) {
+			all = append(all, h)
+		}
+	}
+	p := console.HostPage{Total: len(all), Roles: names(roles), Builds: names(builds)}
+	for _, r := range f.plan {
+		p.Rings = append(p.Rings, r.Name)
+	}
+	p.Hosts = page(all, q.Page, q.Size)
+	return p, nil
+}
+
+func selects(q console.HostQuery, h console.HostRow) bool {
+	a := h.Attributes
+	return (q.State == "" || q.State == h.State) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
+		(q.Build == "" || q.Build == a.Version || q.Build == string(a.Build)) &&
+		(q.Kind == "" || (q.Kind == "simulated") == h.Simulated) &&
+		(q.Text == "" || contains(q.Text, string(h.ID), a.Hostname, a.OS, a.Arch, a.Kernel, a.Distro, a.Role, a.Version, a.Sensor, h.Ring, strings.Join(h.Labels, " ")))
+}
+
+// contains reports whether every word of text is in one of the values.
+func contains(text string, values ...string) bool {
+	in := strings.ToLower(strings.Join(values, "\n"))
+	for _, word := range strings.Fields(strings.ToLower(text)) {
+		if !strings.Contains(in, word) {
+			return false
+		}
+	}
+	return true
+}
+
+func names(set map[string]bool) []string {
+	delete(set, "")
+	return slices.Sorted(maps.Keys(set))
+}
+
+func page[T any](all []T, number, size int) []T {
+	number, size = max(1, number), max(1, size)
+	from := min(len(all), (number-1)*size)
+	return slices.Clone(all[from:min(len(all), from+size)])
+}
+
+// Host returns one host with what happened to it.
+func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d console.HostDetail, err error) {
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return d, err
+	}
+	row := f.host(id)
+	if row == nil {
+		return d, holdfast.Errorf(holdfast.NotFound, "there is no host %s", id)
+	}
+	d = console.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
+	if d.Harms, err = s.harmsOf(ctx, id); err != nil {
+		return d, err
+	}
+	found, err := s.Store.Findings(ctx, store.FindingFilter{Host: id, Limit: 10})
+	for _, n := range found {
+		d.Findings = append(d.Findings, n.Finding)
+	}
+	return d, err
+}
+
+// harmsOf lists what happened to a host in the rollouts it took part in, latest
+// first.
+func (s *Source) harmsOf(ctx context.Context, id holdfast.HostID) ([]holdfast.Harm, error) {
+	releases := map[holdfast.ReleaseID]bool{}
+	err := s.Store.Admissions(ctx, store.AdmissionFilter{Host: id}, func(a holdfast.Admission) error {
+		releases[a.Release] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []holdfast.Harm
+	for r := range releases {
+		harms, err := s.Store.Harms(ctx, r, 0, 10_000)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range harms {
+			if h.Host == id {
+				all = append(all, h)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b holdfast.Harm) int { return cmp.Compare(b.Seq, a.Seq) })
+	return all, nil
+}

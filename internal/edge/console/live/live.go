@@ -1,0 +1,108 @@
+// Package live answers what the console asks from the store, the reconciler
+// and the registry. It decides nothing and stores nothing.
+//
+// The fleet's rows are held in memory between looks (some 2 KB a host), read
+// again at most once a second and never for more than a twentieth of the time.
+package live
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+)
+
+// Driver is what drives rollouts, for what is not stored at every moment.
+// reconcile.Service is one.
+type Driver interface {
+	View(id holdfast.ReleaseID) (reconcile.View, bool)
+	Host(id holdfast.HostID) (holdfast.Host, bool)
+	OverrideAsked(ctx context.Context, id holdfast.ReleaseID) (string, error)
+}
+
+// Content reads what was registered, by digest. registry.Files is one.
+type Content interface {
+	Read(d holdfast.Digest) ([]byte, error)
+}
+
+// Trust says what publishers signed; holdfast.NotFound if a threshold did not.
+type Trust interface {
+	Released(d holdfast.Digest) (tuf.Release, error)
+}
+
+// Config is what a Source reads. Store and Driver are required.
+type Config struct {
+	Store   *store.Store
+	Driver  Driver
+	Content Content // nil: the console shows no rules
+	Trust   Trust   // nil: the console does not say who signed
+	// Checkpoint signs the record as it stands; nil: the latest stored
+	// checkpoint is shown and exported. LogKey is the public key that belongs
+	// to it, as a note verifier key.
+	Checkpoint func(ctx context.Context) ([]byte, error)
+	LogKey     string
+	Now        func() time.Time // nil: time.Now
+}
+
+// Source implements console.Source. It is safe for concurrent use.
+type Source struct {
+	Config
+	fleet  cached[*snapshot]
+	trends cached[console.Trend]
+	rules  ruleCache
+	proofs proofs
+}
+
+var _ console.Source = (*Source)(nil)
+
+// New returns a Source. Run makes it remember how evidence moved.
+func New(c Config) *Source {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	s := &Source{Config: c}
+	s.fleet.load = s.readFleet
+	s.trends.load = s.readTrend
+	return s
+}
+
+// Builds lists the sensor builds that are known.
+func (s *Source) Builds(ctx context.Context) ([]holdfast.Build, error) { return s.Store.Builds(ctx) }
+
+// cached is a value that is read again when it is older than a second, and
+// older than twenty times what reading it took.
+type cached[T any] struct {
+	load func(context.Context) (T, error)
+
+	mu    sync.Mutex
+	value T
+	until time.Time // monotonic; not a fact anybody sees
+}
+
+func (c *cached[T]) get(ctx context.Context) (T, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	start := time.Now()
+	if start.Before(c.until) {
+		return c.value, nil
+	}
+	v, err := c.load(ctx)
+	if err != nil {
+		return v, err
+	}
+	done := time.Now()
+	c.value, c.until = v, done.Add(max(time.Second, 20*done.Sub(start)))
+	return v, nil
+}
+
+// forget makes the next get read again: tests do not wait.
+func (c *cached[T]) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = time.Time{}
+}

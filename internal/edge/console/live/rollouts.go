@@ -1,0 +1,320 @@
+package live
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
+	"github.com/holdfast-security/holdfast/internal/control/rollout"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+)
+
+// What a rollout page shows at most.
+const (
+	mostHarms    = 500
+	mostTimeline = 200
+	mostSamples  = 600
+)
+
+// stand is a rollout as it is stored, decoded, and as it is driven if it is.
+type stand struct {
+	holdfast.Release
+	stored  holdfast.Rollout
+	state   rollout.State
+	policy  rollout.Policy
+	view    reconcile.View
+	driven  bool
+	byRing  map[int]map[holdfast.Arm]store.ArmCounts
+	harmed  map[int]int // treated hosts, by ring
+	started time.Time
+}
+
+func (s *Source) stand(ctx context.Context, r holdfast.Rollout) (st stand, err error) {
+	st.stored = r
+	if st.Release, err = s.Store.Release(ctx, r.Release); err != nil {
+		return st, err
+	}
+	if st.state, err = rollout.Load(r.State); err != nil {
+		return st, err
+	}
+	if len(r.Policy) > 0 {
+		if err := json.Unmarshal(r.Policy, &st.policy); err != nil {
+			return st, err
+		}
+	} else {
+		st.policy = rollout.DefaultPolicy(st.Profile)
+		st.policy.Rings = st.Release.Rings
+	}
+	st.view, st.driven = s.Driver.View(r.Release)
+	if st.byRing, err = s.Store.CountAdmissions(ctx, r.Release); err != nil {
+		return st, err
+	}
+	st.harmed = map[int]int{}
+	for _, b := range st.state.Blocks {
+		for _, c := range b.Cells {
+			st.harmed[c.Ring] += c.HarmedTreated
+		}
+	}
+	st.started = st.state.Started
+	if st.started.IsZero() {
+		st.started = st.Created
+	}
+	return st, nil
+}
+
+// evidence is the whole installation's: 1 against the policy's limit before
+// anything happened.
+func (st *stand) evidence() rollout.Evidence {
+	if len(st.state.Evidence) > 0 {
+		return st.state.Evidence[0]
+	}
+	return rollout.Evidence{E: 1, Peak: 1, Pooled: 1, Limit: 1 / st.policy.Alpha}
+}
+
+func (st *stand) row(f *snapshot) console.RolloutRow {
+	ev := st.evidence()
+	row := console.RolloutRow{Release: st.Release, Phase: st.stored.Phase, Started: st.started, Evidence: ev.E, Alpha: 1 / ev.Limit}
+	if row.Phase.Done() {
+		row.Ended = st.stored.Updated
+	}
+	eligible := make([]int, len(st.Release.Rings))
+	for i := range f.hosts {
+		if f.hosts[i].Org == st.Org || st.Org == "" {
+			eligible[st.Release.Rings.Of(f.hosts[i].ID)]++
+		}
+	}
+	for i, r := range st.Release.Rings {
+		n, p := st.byRing[i][holdfast.New], st.byRing[i][holdfast.Placebo]
+		g := console.RingProgress{
+			Ring: r, Opens: st.Release.Rings.Opens(i, st.Signed), Eligible: max(eligible[i], n.Admitted),
+			Admitted: n.Admitted, Placebo: p.Admitted, Clean: n.Clean, Harmed: st.harmed[i], Recalled: n.Returned,
+		}
+		if i < len(st.state.Rings) && !st.state.Rings[i].Opened.IsZero() {
+			g.Opens = st.state.Rings[i].Opened
+		}
+		row.Eligible += g.Eligible
+		row.Admitted += g.Admitted
+		row.Clean += g.Clean
+		row.Harmed += g.Harmed
+		row.Rings = append(row.Rings, g)
+	}
+	return row
+}
+
+// Rollouts lists the rollouts, newest release first.
+func (s *Source) Rollouts(ctx context.Context) ([]console.RolloutRow, error) {
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.rollouts(ctx, f, 100)
+}
+
+func (s *Source) rollouts(ctx context.Context, f *snapshot, most int) ([]console.RolloutRow, error) {
+	all, err := s.Store.Rollouts(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	var rows []console.RolloutRow
+	for _, r := range all[:min(len(all), most)] {
+		st, err := s.stand(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, st.row(f))
+	}
+	return rows, nil
+}
+
+// Rollout returns all there is to see of one rollout.
+func (s *Source) Rollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
+	stored, err := s.Store.Rollout(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	st, err := s.stand(ctx, stored)
+	if err != nil {
+		return d, err
+	}
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return d, err
+	}
+	d = console.RolloutDetail{RolloutRow: st.row(f), Now: s.Now(), Pooled: st.evidence().Pooled, Why: sentence(st.state.Why)}
+	tried, err := s.exposure(ctx, &d)
+	if err != nil {
+		return d, err
+	}
+	if d.Timeline, err = s.timeline(ctx, id); err != nil {
+		return d, err
+	}
+	d.Ended = ended(d)
+	d.Proof = s.proofs.of(id, d)
+	d.Bound = st.bound(d, f, tried)
+	if err := s.harms(ctx, &d, f); err != nil {
+		return d, err
+	}
+	if d.Phase.Recalling() {
+		d.Recall = st.recall(d.RolloutRow)
+		by, err := s.Driver.OverrideAsked(ctx, id)
+		if err != nil {
+			return d, err
+		}
+		if by != "" {
+			d.Overrides = []string{by}
+		}
+	}
+	return d, nil
+}
+
+// sentence writes a reason as one.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
+}
+
+// ended is when a rollout that is over was decided; what was stored later only
+// carried that out.
+func ended(d console.RolloutDetail) time.Time {
+	if !d.Phase.Done() {
+		return time.Time{}
+	}
+	for _, e := range d.Timeline { // latest first
+		switch e.Kind {
+		case "halt", "stop", "complete":
+			return e.At
+		}
+	}
+	return d.Ended
+}
+
+// exposure fills in A(t), and returns the strata in which somebody was given
+// the release.
+func (s *Source) exposure(ctx context.Context, d *console.RolloutDetail) ([]holdfast.Stratum, error) {
+	tried := map[holdfast.Stratum]bool{}
+	n, every := 0, 1
+	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: d.ID, Arm: holdfast.New}, func(a holdfast.Admission) error {
+		n++
+		tried[cmp.Or(a.Cell, a.Stratum)] = true
+		if last := len(d.Exposure) - 1; last >= 0 && !a.At.After(d.Exposure[last].At) {
+			d.Exposure[last].Value = float64(n)
+			return nil
+		}
+		if n%every == 0 {
+			d.Exposure = append(d.Exposure, console.Sample{At: a.At, Value: float64(n)})
+		}
+		if len(d.Exposure) > mostSamples { // keep every second
+			every *= 2
+			for i := range len(d.Exposure) / 2 {
+				d.Exposure[i] = d.Exposure[2*i+1]
+			}
+			d.Exposure = d.Exposure[:len(d.Exposure)/2]
+		}
+		return nil
+	})
+	if len(d.Exposure) > 0 {
+		d.Exposure = append([]console.Sample{{At: d.Started}}, d.Exposure...)
+		d.Exposure[len(d.Exposure)-1].Value = float64(n)
+	}
+	var list []holdfast.Stratum
+	for t := range tried {
+		list = append(list, t)
+	}
+	return list, err
+}
+
+func (s *Source) timeline(ctx context.Context, id holdfast.ReleaseID) ([]console.Entry, error) {
+	leaves, err := s.Store.Record(ctx, store.RecordFilter{Release: id, Limit: mostTimeline})
+	var list []console.Entry
+	for _, l := range leaves {
+		list = append(list, entry(l))
+	}
+	return list, err
+}
+
+// bound is what can still not be ruled out (halting.md §3).
+func (st *stand) bound(d console.RolloutDetail, f *snapshot, tried []holdfast.Stratum) console.Bound {
+	p := st.policy
+	kappa := p.Kappa
+	if st.stored.Phase == holdfast.Held {
+		kappa = p.HoldKappa
+	}
+	b := console.Bound{
+		Delta: p.Delta, HU: rollout.HarmBound(d.Clean, d.Harmed, p.Delta), Pending: max(0, d.Admitted-d.Clean-d.Harmed),
+		Budget: kappa * math.Log(2/p.Delta),
+	}
+	_, b.Uncovered = rollout.Uncovered(f.strata, tried)
+	if st.driven {
+		left := 0
+		for _, c := range st.view.Seen.Cells {
+			left += c.Treated.Left
+			b.Controls += max(0, c.Control.Drawn-c.Control.Clean-c.Control.Left)
+		}
+		for _, g := range st.view.Seen.Groups {
+			b.Controls += g.Waiting + g.Watching + g.Last
+		}
+		b.Pending = max(0, b.Pending-left)
+	}
+	if d.Phase.Recalling() {
+		b.Pending = 0
+	}
+	for _, delay := range []time.Duration{p.Fast, 6 * p.Fast, 144 * p.Fast} {
+		b.Latent = append(b.Latent, console.Latent{Delay: delay, Hosts: exposedBy(d, delay)})
+	}
+	return b
+}
+
+// exposedBy is A(delay): known if the moment has passed or nobody is added any
+// more, else every host the release is for.
+func exposedBy(d console.RolloutDetail, delay time.Duration) int {
+	at := d.Started.Add(delay)
+	if at.After(d.Now) && !d.Phase.Done() {
+		return d.Eligible
+	}
+	n := 0
+	for _, s := range d.Exposure {
+		if !s.At.After(at) {
+			n = int(s.Value)
+		}
+	}
+	return n
+}
+
+func (s *Source) harms(ctx context.Context, d *console.RolloutDetail, f *snapshot) error {
+	all, err := s.Store.Harms(ctx, d.ID, 0, 10_000)
+	if err != nil {
+		return err
+	}
+	for _, h := range slices.Backward(all) {
+		if len(d.Harms) == mostHarms {
+			break
+		}
+		row := console.HarmRow{Harm: h, Hostname: f.hostname(h.Host)}
+		if host := f.host(h.Host); host != nil {
+			row.Back = host.State.IsProtected() && (h.Arm != holdfast.New || host.Report.Running[d.Bundle.Channel] != d.Bundle.Digest)
+		}
+		d.Harms = append(d.Harms, row)
+	}
+	return nil
+}
+
+func (st *stand) recall(row console.RolloutRow) console.Recall {
+	r := console.Recall{Hosts: row.Admitted}
+	if st.driven {
+		r.Back = max(0, row.Admitted-st.view.Outstanding)
+		return r
+	}
+	for _, g := range row.Rings {
+		r.Back += g.Recalled
+	}
+	return r
+}
