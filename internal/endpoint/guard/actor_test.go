@@ -101,6 +101,13 @@ func actor(args []string) int {
 				}()
 			}
 		}
+		if play == "leap" && n > 1000 && !*safe {
+			b := make([]byte, 1<<30)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			hoard = append(hoard, b)
+		}
 		if play == "leak" && n > 1000 && !*safe {
 			b := make([]byte, 8<<20)
 			for i := range b {

@@ -87,6 +87,8 @@ func (g *groups) delegate(own string) error {
 		return err
 	}
 	if err := write(own, "cgroup.subtree_control", "+memory +cpu"); err != nil {
+		_ = write(own, "cgroup.procs", strconv.Itoa(os.Getpid()))
+		_ = os.Remove(leaf)
 		return err
 	}
 	g.memory, g.cpu, g.v2 = own, own, true

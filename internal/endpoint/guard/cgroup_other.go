@@ -5,7 +5,7 @@ package guard
 // groups: there are no control groups on this platform.
 type groups struct{}
 
-type group struct{}
+type group struct{ dirs []string }
 
 func newGroups(Options) *groups { return &groups{} }
 

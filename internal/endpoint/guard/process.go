@@ -92,7 +92,7 @@ func (k *keeper) spawn(s *start, agent *os.File) (*process, EventKind, error) {
 		return nil, Unstartable, err
 	}
 	p.pid = cmd.Process.Pid
-	if err := confine(p.pid, k.Memory); err != nil {
+	if err := confine(p.pid, k.Memory, len(p.group.dirs) > 0); err != nil {
 		k.Log.Warn("a hard limit could not be set; watching remains", "pid", p.pid, "err", err)
 	}
 	go p.read(in, k.notes)

@@ -21,7 +21,7 @@ func notAProgram(err error) bool {
 }
 
 // confine and usageOf: limits of memory and CPU are kept on Linux only.
-func confine(int, uint64) error { return nil }
+func confine(int, uint64, bool) error { return nil }
 
 func usageOf(int) (usage, bool) { return usage{}, false }
 

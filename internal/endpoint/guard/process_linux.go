@@ -37,18 +37,21 @@ func notAProgram(err error) bool {
 	return errors.Is(err, syscall.ENOEXEC) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOENT)
 }
 
-// slack is how far beyond its limit a worker's private memory may grow before
-// the kernel refuses it more, whatever the guard does: the Go runtime asks for
-// 64 MiB at a time.
+// slack is how far beyond its limit a worker's private memory may grow, where it
+// has no control group, before the kernel refuses it more: the Go runtime asks
+// for 64 MiB at a time.
 const slack = 256 << 20
 
-// confine sets what holds even if the guard is not run: a bound on private
-// memory, and that the kernel ends this process before the guard.
-func confine(pid int, memory uint64) error {
-	limit := syscall.Rlimit{Cur: memory + slack, Max: memory + slack}
-	_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_DATA, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
-	if e != 0 {
-		return fmt.Errorf("prlimit: %w", e)
+// confine sets what holds even if the guard is not run: that the kernel ends
+// this process before the guard, and a bound on private memory if no control
+// group sets one.
+func confine(pid int, memory uint64, grouped bool) error {
+	if !grouped {
+		limit := syscall.Rlimit{Cur: memory + slack, Max: memory + slack}
+		_, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_DATA, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+		if e != 0 {
+			return fmt.Errorf("prlimit: %w", e)
+		}
 	}
 	return os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
 }

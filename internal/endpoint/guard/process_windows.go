@@ -34,7 +34,7 @@ func attach(cmd *exec.Cmd, out, in *os.File) {
 func killGroup(p *os.Process) { _ = p.Kill() }
 
 // confine and usageOf: limits of memory and CPU are kept on Linux only.
-func confine(int, uint64) error { return nil }
+func confine(int, uint64, bool) error { return nil }
 
 func usageOf(int) (usage, bool) { return usage{}, false }
 
