@@ -41,8 +41,8 @@ type Counters struct {
 // evaluation goes on. It never waits for a disk or the network.
 type loop struct {
 	source    source
-	evaluator *detect.Evaluator // nil without content
-	test      *selfTest         // likewise
+	evaluator *detect.Evaluator
+	test      *selfTest
 	budgets   budgets
 	beat      func(evaluated uint64)
 	found     chan<- holdfast.Finding // never waited for
@@ -62,11 +62,9 @@ func (l *loop) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l.now = time.Now()
 		if l.now.Sub(beaten) >= tick {
-			if l.test != nil {
-				if short := selfTestRound - int(min(l.evaluated-before, selfTestRound)); short > 0 {
-					l.test.run(short)
-					l.evaluated += uint64(short)
-				}
+			if short := selfTestRound - int(min(l.evaluated-before, selfTestRound)); short > 0 {
+				l.test.run(short)
+				l.evaluated += uint64(short)
 			}
 			before, beaten = l.evaluated, l.now
 			l.counters.Evaluated.Store(l.evaluated)
@@ -83,10 +81,8 @@ func (l *loop) run(ctx context.Context) error {
 		if e == nil {
 			continue
 		}
-		if l.evaluator != nil {
-			l.evaluator.Evaluate(e, l.sink)
-			l.evaluated++
-		}
+		l.evaluator.Evaluate(e, l.sink)
+		l.evaluated++
 		l.counters.Events.Add(1)
 	}
 	l.look()
@@ -126,9 +122,6 @@ func (l *loop) look() {
 	c := l.source.Counters()
 	l.counters.Dropped.Store(c.Dropped)
 	l.counters.Unenriched.Store(c.Unenriched)
-	if l.evaluator == nil {
-		return
-	}
 	for _, c := range l.evaluator.OverBudget(l.budgets.budget.Time) {
 		l.suspend(c.Rule, l.budgets.tooSlow(c))
 	}

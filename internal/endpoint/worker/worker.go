@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/endpoint/sensor"
 	"github.com/holdfast-security/holdfast/internal/endpoint/uplink"
 	"github.com/holdfast-security/holdfast/internal/language/detect"
+	"github.com/holdfast-security/holdfast/internal/language/sigma"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
@@ -79,7 +80,7 @@ func Run(ctx context.Context, o Options) error {
 	if w.identity, err = w.identify(); err != nil {
 		return err
 	}
-	evaluator, test, err := w.load()
+	engine, err := w.load()
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 		"content_up", started["content"].Sub(begun), "sensor_up", started["sensor"].Sub(begun))
 
 	l := &loop{
-		source: s, evaluator: evaluator, test: test, budgets: budgets{budget: DefaultBudget},
+		source: s, evaluator: engine.NewEvaluator(), test: newSelfTest(engine), budgets: budgets{budget: DefaultBudget},
 		beat: guard.Beat, found: w.findings, counters: w.counters,
 		label: holdfast.Finding{Org: o.Config.Org, Hostname: w.attr.Hostname, Bundle: o.Generation[holdfast.Rules]},
 	}
@@ -122,27 +123,26 @@ func (w *worker) identify() (*uplink.Identity, error) {
 	return id, nil
 }
 
-// load compiles the generation's rules. No rules is no engine, which is no
-// error.
-func (w *worker) load() (*detect.Evaluator, *selfTest, error) {
+// load compiles the generation's rules. A generation without rules is an engine
+// without rules: it evaluates, and proves itself, like any other.
+func (w *worker) load() (*detect.Engine, error) {
 	digest := w.Generation[holdfast.Rules]
 	if w.Safe || digest == "" {
-		return nil, nil, nil
+		engine, _ := detect.Compile(sigma.Set{}, detect.Options{})
+		return engine, nil
 	}
 	data, err := readContent(contentFile(w.Config.State, digest), digest)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	engine, problems, err := Compile(data)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, p := range problems {
 		w.Log.Warn("content", "problem", p.Error(), "runs", p.Warning)
 	}
-	test := newSelfTest(engine)
-	test.run(selfTestRound)
-	return engine.NewEvaluator(), test, nil
+	return engine, nil
 }
 
 func (w *worker) sense() (*sensor.Sensor, error) {
@@ -194,6 +194,7 @@ func (w *worker) run(ctx context.Context, l *loop) error {
 		}
 	}()
 
+	l.test.run(selfTestRound) // what dies of it dies before the old worker is drained
 	if err := w.guard.Ready(); err != nil && w.guard.Guarded() {
 		return err
 	}
