@@ -118,6 +118,12 @@ func altered(t *testing.T, alter func(statement map[string]any)) []byte {
 	if payload, err = json.Marshal(statement); err != nil {
 		t.Fatal(err)
 	}
+	return enclose(t, payload)
+}
+
+// enclose signs a payload, whatever it is, with a key that counts.
+func enclose(t testing.TB, payload []byte) []byte {
+	t.Helper()
 	sig := ed25519.Sign(key(1), dsse.PAE(attest.PayloadType, payload))
 	env, err := json.Marshal(dsse.Envelope{
 		PayloadType: attest.PayloadType, Payload: base64.StdEncoding.EncodeToString(payload),
@@ -228,6 +234,31 @@ func FuzzOpen(f *testing.F) {
 		v, err := attest.Open(env, public(key(1)), 1, bundle)
 		if err == nil && v.Bundle != bundle {
 			t.Errorf("believed a verdict about %s", v.Bundle)
+		}
+	})
+}
+
+// FuzzStatement is what a rehearsal machine that went mad can do to a host: the
+// signature holds, and the statement is anything.
+func FuzzStatement(f *testing.F) {
+	var e dsse.Envelope
+	env, err := attest.Sign(verdict, key(1))
+	if err == nil {
+		err = json.Unmarshal(env, &e)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	payload, err := e.DecodeB64Payload()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(payload)
+	f.Add([]byte(`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{}}],"predicate":null}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		b, err := attest.Verify(enclose(t, payload), public(key(1)), 1, bundle, good)
+		if err == nil && (b.Build != good || !b.Passed) {
+			t.Errorf("believed %+v", b)
 		}
 	})
 }
