@@ -92,6 +92,17 @@ func (s *Service) order(ctx context.Context, id holdfast.ReleaseID, by string, c
 		if !fits {
 			return &holdfast.Error{Kind: holdfast.Conflict, What: fmt.Sprintf("release %s is %s, which does not go with %s", id, r.Phase, c.Kind), Do: "look at it again"}
 		}
+		state, err := rollout.Load(r.State)
+		if err != nil {
+			return err
+		}
+		waiting, err := tx.Orders(ctx, id, state.CommandSeq)
+		if err != nil {
+			return err
+		}
+		if n := len(waiting); n > 0 && waiting[n-1].Kind == string(c.Kind) {
+			return nil // given before, and about to be carried out
+		}
 		return s.putOrder(ctx, tx, id, by, c, now)
 	})
 	if err == nil {
