@@ -41,6 +41,7 @@ func init() {
 		{"enrol", "give this host an identity, with a token from the server", enrol},
 		{"manifest", "say what this build can do, as JSON", manifest},
 		{"testload", "load a bundle and say what is wrong with it", testload},
+		{"rehearse", "evaluate events of rehearsal's (holdfast rehearse calls this)", rehearseCommand},
 	}
 }
 
