@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -20,10 +21,16 @@ import (
 // TestMain asks the properties more often than rapid's default, so that each
 // outcome is met; -rapid.checks on the command line still decides.
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "1000"); err != nil {
+	dir, err := os.MkdirTemp("", "holdfast-loader-*")
+	if err == nil {
+		err = flag.Set("rapid.checks", "1000")
+	}
+	if err != nil {
 		panic(err)
 	}
+	founding.dir = dir
 	m.Run()
+	os.RemoveAll(dir)
 }
 
 // A small world in which everything meets: few digests, few builds, few rings.

@@ -334,6 +334,7 @@ func endless(prefix string) func(http.ResponseWriter, *http.Request) bool {
 func TestRefused(t *testing.T) {
 	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, tuf.Production, c.host)
 			first := w.release("rules, first version")
 			for _, ring := range []string{"internal", "general"} {

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,19 +61,53 @@ type world struct {
 	leases  map[string]error // what renewing says; absent means that it stands
 }
 
+// ceremony returns a directory with a desk, its keys and what a server publishes,
+// nothing released. It is held once per domain; worlds are copies.
+func ceremony(domain tuf.Domain) (string, error) {
+	founding.Lock()
+	defer founding.Unlock()
+	dir := filepath.Join(founding.dir, string(domain))
+	if founding.done[domain] {
+		return dir, nil
+	}
+	desk, err := tuf.Init(filepath.Join(dir, "desk"), tuf.Ceremony{Domain: domain, Keys: filepath.Join(dir, "keys")}, start)
+	if err != nil {
+		return "", err
+	}
+	files, err := desk.Files()
+	if err != nil {
+		return "", err
+	}
+	online, err := tuf.OpenOnline(filepath.Join(dir, "public", "tuf"), filepath.Join(dir, "keys", "online"), tuf.Validity{})
+	if err != nil {
+		return "", err
+	}
+	if err := online.Accept(files, start); err != nil {
+		return "", err
+	}
+	founding.done[domain] = true
+	return dir, online.Approve(nil, start)
+}
+
+var founding = struct {
+	sync.Mutex
+	dir  string // TestMain's
+	done map[tuf.Domain]bool
+}{done: map[tuf.Domain]bool{}}
+
 func newWorld(t *testing.T, domain tuf.Domain, id holdfast.HostID) *world {
 	t.Helper()
 	w := &world{
 		T: t, now: start, domain: domain, dir: t.TempDir(), id: id, build: holdfast.DigestOf([]byte("worker 1")), leases: map[string]error{},
 		state: loader.State{Current: holdfast.Generation{}, Previous: holdfast.Generation{}},
 	}
-	var err error
-	w.desk, err = tuf.Init(w.at("desk"), tuf.Ceremony{Domain: domain, Keys: w.at("keys")}, w.now)
+	founded, err := ceremony(domain)
+	w.must(err)
+	w.must(os.CopyFS(w.dir, os.DirFS(founded)))
+	w.desk, err = tuf.OpenDesk(w.at("desk"))
 	w.must(err)
 	w.online, err = tuf.OpenOnline(w.at("public/tuf"), w.at("keys/online"), tuf.Validity{})
 	w.must(err)
-	w.publish()
-	w.must(w.online.Approve(nil, w.now))
 	files := http.FileServer(http.Dir(w.at("public")))
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if w.tamper == nil || !w.tamper(rw, r) {

@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -66,10 +67,14 @@ func ReadFiles(dir string) (Files, error) {
 	return files, nil
 }
 
-// Write puts the files below dir.
+// Write puts those files below dir that are not there yet, or are different.
 func (f Files) Write(dir string) error {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if err := writeFile(filepath.Join(dir, filepath.FromSlash(name)), f[name], 0o644); err != nil {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if old, err := readBounded(path, maxMetadata); err == nil && bytes.Equal(old, f[name]) {
+			continue
+		}
+		if err := writeFile(path, f[name], 0o644); err != nil {
 			return err
 		}
 	}
