@@ -88,7 +88,7 @@ deps: assets
 # console still works, without live updates.
 assets: internal/edge/console/assets/vendor/.stamp
 internal/edge/console/assets/vendor/.stamp: web/package-lock.json
-	@if command -v npm >/dev/null; then cd web && npm ci --silent --no-audit --no-fund && node copy-assets.mjs && touch ../$@; \
+	@if command -v npm >/dev/null; then cd web && npm ci --silent --no-audit --no-fund --ignore-scripts && node vendor.mjs && touch ../$@; \
 	else echo 'no npm: the console is built without live updates' >&2; fi
 
 .PHONY: clean-state

@@ -102,7 +102,9 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	add("content", newContentCommand(a), newReleaseCommand(a), newRolloutCommand(a))
 	add("content", newDecisionCommands(a)...)
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
-	add("proof", newLogCommand(a), newDrillCommand(a))
+	sim := &cobra.Command{Use: "sim", Short: "Fleets that are played, by the real procedure and the real protocol"}
+	sim.AddCommand(newSimHostsCommand())
+	add("proof", sim, newLogCommand(a), newDrillCommand(a))
 	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a))
 	return root
 }

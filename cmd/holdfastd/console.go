@@ -8,18 +8,25 @@ import (
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
 	"github.com/holdfast-security/holdfast/internal/edge/api"
 	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/console/live"
 )
 
 // consoleServer is what people and their programs connect to.
 func (s *server) consoleServer() *http.Server {
-	source := console.NewLive(console.Live{})
+	s.views = live.New(live.Config{
+		Store: s.store, Driver: s.rollouts, Content: s.files, Trust: s.trust, LogKey: s.recordPublic,
+		Checkpoint: func(ctx context.Context) ([]byte, error) {
+			return s.store.SignRecord(ctx, s.record, time.Now().UTC())
+		},
+	})
+	hints := live.Hints{Bus: s.bus}
 	pages := console.New(console.Config{
-		Source: source, Actions: s.rollouts, Accounts: s.store, Hints: pageHints{s},
+		Source: s.views, Actions: s.rollouts, Accounts: s.store, Hints: hints,
 		Version: version, Clock: s.clock(), PlainHTTP: true, Log: s.log,
 	})
 	programs := &api.Server{
-		Sessions: s.store, Read: source, Decide: s.rollouts, Publish: publishing{s.registry}, Admin: s.people,
-		Changes: pageHints{s}, Log: s.log, Now: time.Now,
+		Sessions: s.store, Read: s.views, Decide: s.rollouts, Publish: publishing{s.registry}, Admin: s.people,
+		Changes: hints, Log: s.log, Now: time.Now,
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", programs.Handler())
@@ -35,31 +42,4 @@ func (s *server) clock() console.Clock {
 		c.Name = "local"
 	}
 	return c
-}
-
-// pageHints turns hints on the bus into topics of pages.
-type pageHints struct{ s *server }
-
-// Listen implements console.Hints.
-func (p pageHints) Listen(ctx context.Context, f func(console.Topic)) {
-	in, cancel := p.s.bus.Subscribe(64)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case h := <-in:
-			switch {
-			case h.Finding != 0:
-				f(console.TopicFindings)
-			case h.Record:
-				f(console.TopicRecord)
-			case h.Host != "":
-				f(console.TopicFleet)
-			default:
-				f(console.TopicRollouts)
-				f(console.TopicRecord)
-			}
-		}
-	}
 }

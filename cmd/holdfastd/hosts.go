@@ -92,18 +92,11 @@ type findings struct{ s *server }
 
 // AddFindings implements otlp.Sink.
 func (f findings) AddFindings(ctx context.Context, host holdfast.HostID, found []holdfast.Finding) (int, error) {
-	h, err := f.s.store.Host(ctx, host)
-	if err != nil {
-		return 0, err
+	added, err := f.s.store.AddFindings(ctx, host, found)
+	if err == nil && added > 0 {
+		f.s.bus.Publish(bus.Hint{Finding: 1})
 	}
-	for i := range found {
-		found[i].Org = h.Org
-	}
-	added, err := f.s.store.AddFindings(ctx, found)
-	if err == nil && len(added) > 0 {
-		f.s.bus.Publish(bus.Hint{Finding: added[len(added)-1].Seq})
-	}
-	return len(added), err
+	return added, err
 }
 
 // hints puts what rollouts say on the bus.

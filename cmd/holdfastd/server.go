@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/control/registry"
 	"github.com/holdfast-security/holdfast/internal/edge/bus"
+	"github.com/holdfast-security/holdfast/internal/edge/console/live"
 	"github.com/holdfast-security/holdfast/internal/edge/enrol"
 	"github.com/holdfast-security/holdfast/internal/edge/opamp"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
@@ -32,19 +33,22 @@ const logOrigin = "holdfast"
 // server is everything that runs in this process, in the order it starts.
 type server struct {
 	options
-	log      *slog.Logger
-	store    *store.Store
-	ca       *enrol.CA
-	trust    *tuf.Online
-	record   string // secret key of the record
-	files    registry.Files
-	registry *registry.Registry
-	bus      *bus.Local
-	rollouts *reconcile.Service
-	opamp    *opamp.Server
-	people   *people
-	hosts    *http.Server
-	console  *http.Server
+	log    *slog.Logger
+	store  *store.Store
+	ca     *enrol.CA
+	trust  *tuf.Online
+	record string // secret key of the record
+	// recordPublic is the other half: what outsiders verify with.
+	recordPublic string
+	files        registry.Files
+	registry     *registry.Registry
+	bus          *bus.Local
+	rollouts     *reconcile.Service
+	opamp        *opamp.Server
+	people       *people
+	views        *live.Source
+	hosts        *http.Server
+	console      *http.Server
 }
 
 // open makes a server from what its state folder holds. It listens to nobody
@@ -73,7 +77,7 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 	if s.trust, err = tuf.OpenOnline(s.path("tuf"), o.keys, tuf.Validity{}); err != nil {
 		return nil, err
 	}
-	if s.record, err = recordKey(o.state); err != nil {
+	if s.record, s.recordPublic, err = recordKeys(o.state); err != nil {
 		return nil, err
 	}
 	s.files = registry.Files{Dir: s.path("files")}
@@ -113,22 +117,27 @@ func (s *server) imageRoot() []byte {
 	return roots["image"]
 }
 
-// recordKey reads the key that signs the record's checkpoints, and makes it at
-// the first start, beside the public one that outsiders verify with.
-func recordKey(state string) (string, error) {
-	file := filepath.Join(state, "log.key")
-	raw, err := os.ReadFile(file)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return strings.TrimSpace(string(raw)), err
+// recordKeys reads the keys of the record, and makes them at the first start:
+// the secret one signs checkpoints, the public one is what outsiders verify
+// with.
+func recordKeys(state string) (secret, public string, err error) {
+	secretFile, publicFile := filepath.Join(state, "log.key"), filepath.Join(state, "log.pub")
+	if _, err := os.Stat(secretFile); errors.Is(err, fs.ErrNotExist) {
+		if secret, public, err = tlog.GenerateKey(logOrigin); err != nil {
+			return "", "", err
+		}
+		// The secret last: where it stands, both do.
+		if err := os.WriteFile(publicFile, []byte(public+"\n"), 0o644); err != nil {
+			return "", "", err
+		}
+		return secret, public, os.WriteFile(secretFile, []byte(secret+"\n"), 0o600)
 	}
-	secret, public, err := tlog.GenerateKey(logOrigin)
+	s, err := os.ReadFile(secretFile)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if err := os.WriteFile(filepath.Join(state, "log.pub"), []byte(public+"\n"), 0o644); err != nil {
-		return "", err
-	}
-	return secret, os.WriteFile(file, []byte(secret+"\n"), 0o600)
+	p, err := os.ReadFile(publicFile)
+	return strings.TrimSpace(string(s)), strings.TrimSpace(string(p)), err
 }
 
 // serve listens until ctx ends, then stops in the order that loses nothing:
