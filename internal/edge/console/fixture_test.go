@@ -347,8 +347,10 @@ func (f *fixture) Overview(context.Context) (Overview, error) {
 			o.Trend.By[x.Severity][i]++
 		}
 	}
-	o.Rollout = &f.rolls[0].RolloutRow
-	o.Findings = f.found[:6]
+	if len(f.rolls) > 0 {
+		o.Rollout = &f.rolls[0].RolloutRow
+	}
+	o.Findings = f.found[:min(len(f.found), 6)]
 	for _, e := range slices.Backward(f.entries) {
 		if o.Decisions = append(o.Decisions, e); len(o.Decisions) == 6 {
 			break

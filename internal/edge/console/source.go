@@ -140,57 +140,59 @@ func (s HostState) IsProtected() bool { return s == Protected || s == Probation 
 
 // Overview is the first page.
 type Overview struct {
-	Now       time.Time
-	States    map[HostState]int
-	Hosts     int
-	Simulated int // of Hosts
-	Rings     []RingStates
-	Rollout   *RolloutRow // the latest one, if there is any
-	Trend     Trend
-	Findings  []holdfast.Finding // the latest few
-	Decisions []Entry            // the latest few
-	Builds    []BuildCount
-	Loss      Loss
+	Now       time.Time          `json:"now"`
+	States    map[HostState]int  `json:"states"`
+	Hosts     int                `json:"hosts"`
+	Simulated int                `json:"simulated"` // of Hosts
+	Rings     []RingStates       `json:"rings"`
+	Rollout   *RolloutRow        `json:"rollout,omitempty"` // the latest one, if there is any
+	Trend     Trend              `json:"trend"`
+	Findings  []holdfast.Finding `json:"findings"`  // the latest few
+	Decisions []Entry            `json:"decisions"` // the latest few
+	Builds    []BuildCount       `json:"builds"`
+	Loss      Loss               `json:"loss"`
 }
 
 // RingStates is the hosts of one ring, by state. Of is every host, if the fleet
 // is small enough to draw one by one, else nil.
 type RingStates struct {
-	Name   string
-	Hosts  int
-	States map[HostState]int
-	Of     []HostDot
+	Name   string            `json:"name"`
+	Hosts  int               `json:"hosts"`
+	States map[HostState]int `json:"states"`
+	Of     []HostDot         `json:"of"`
 }
 
 // HostDot is one host on the overview's map.
 type HostDot struct {
-	ID        holdfast.HostID
-	Hostname  string
-	State     HostState
-	Simulated bool
+	ID        holdfast.HostID `json:"id"`
+	Hostname  string          `json:"hostname"`
+	State     HostState       `json:"state"`
+	Simulated bool            `json:"simulated"`
 }
 
 // Trend counts findings in equal steps of time, oldest first.
 type Trend struct {
-	Step time.Duration
-	From time.Time
+	Step time.Duration `json:"step_ns"`
+	From time.Time     `json:"from"`
 	// By counts by severity; every slice has the same length.
-	By map[holdfast.Severity][]int
+	By map[holdfast.Severity][]int `json:"by"`
 }
 
 // BuildCount is how many hosts run a sensor build.
 type BuildCount struct {
-	Version   string
-	Digest    holdfast.Digest
-	Hosts     int
-	Simulated int
-	Sensor    string // the tier most of them use
+	Version   string          `json:"version"`
+	Digest    holdfast.Digest `json:"digest"`
+	Hosts     int             `json:"hosts"`
+	Simulated int             `json:"simulated"`
+	Sensor    string          `json:"sensor"` // the tier most of them use
 }
 
 // Loss is everything that was dropped, counted.
 type Loss struct {
-	Events, EventsDropped, FindingsDropped uint64
-	Crashes                                uint64
+	Events          uint64 `json:"events"`
+	EventsDropped   uint64 `json:"events_dropped"`
+	FindingsDropped uint64 `json:"findings_dropped"`
+	Crashes         uint64 `json:"crashes"`
 }
 
 // HostQuery selects hosts. The zero value selects all.
@@ -207,136 +209,141 @@ type HostQuery struct {
 
 // HostPage is one page of hosts, by name.
 type HostPage struct {
-	Hosts []HostRow
-	Total int // that match
+	Hosts []HostRow `json:"hosts"`
+	Total int       `json:"total"` // that match
 	// What can be chosen, over the whole fleet.
-	Rings, Roles, Builds []string
+	Rings  []string `json:"rings"`
+	Roles  []string `json:"roles"`
+	Builds []string `json:"builds"`
 }
 
 // HostRow is a host in a list.
 type HostRow struct {
 	holdfast.Host
-	State HostState
-	Ring  string
+	State HostState `json:"state"`
+	Ring  string    `json:"ring"`
 	// Labels names the versions of what runs ("rules 2026.11.21-1"), for people.
-	Labels []string
+	Labels []string `json:"labels"`
 }
 
 // HostDetail is the host page.
 type HostDetail struct {
 	HostRow
 	// Versions names known digests for people.
-	Versions map[holdfast.Digest]string
-	Harms    []holdfast.Harm    // latest first
-	Findings []holdfast.Finding // the latest few
-	Now      time.Time
+	Versions map[holdfast.Digest]string `json:"versions"`
+	Harms    []holdfast.Harm            `json:"harms"`    // latest first
+	Findings []holdfast.Finding         `json:"findings"` // the latest few
+	Now      time.Time                  `json:"now"`
 }
 
 // BundleRow is a bundle in a list.
 type BundleRow struct {
 	holdfast.Bundle
-	Rules     int
-	Rehearsed bool
-	Passed    bool
-	Builds    int                // rehearsed on
-	Release   holdfast.ReleaseID // the latest release of it, or empty
-	Phase     holdfast.Phase     // of that release
-	Hosts     int                // that run it
+	Rules     int                `json:"rules"`
+	Rehearsed bool               `json:"rehearsed"`
+	Passed    bool               `json:"passed"`
+	Builds    int                `json:"builds"`  // rehearsed on
+	Release   holdfast.ReleaseID `json:"release"` // the latest release of it, or empty
+	Phase     holdfast.Phase     `json:"phase"`   // of that release
+	Hosts     int                `json:"hosts"`   // that run it
 }
 
 // BundleDetail is the bundle page.
 type BundleDetail struct {
 	BundleRow
-	Contents []RuleRow
-	Verdict  *holdfast.Verdict // nil if it was never rehearsed
-	Signed   time.Time         // when a threshold of publishers signed; zero: they did not
+	Contents []RuleRow         `json:"contents"`
+	Verdict  *holdfast.Verdict `json:"verdict,omitempty"` // nil if it was never rehearsed
+	Signed   time.Time         `json:"signed,omitzero"`   // when a threshold of publishers signed; zero: they did not
 }
 
 // RuleRow is a rule in a bundle.
 type RuleRow struct {
-	ID         string
-	Title      string
-	Level      holdfast.Severity
-	Techniques []string
-	LogSource  string
-	File       string
+	ID         string            `json:"id"`
+	Title      string            `json:"title"`
+	Level      holdfast.Severity `json:"level"`
+	Techniques []string          `json:"techniques"`
+	LogSource  string            `json:"log_source"`
+	File       string            `json:"file"`
 }
 
 // RolloutRow is a rollout in a list.
 type RolloutRow struct {
 	holdfast.Release
-	Phase    holdfast.Phase
-	Started  time.Time
-	Ended    time.Time // zero while it runs
-	Eligible int       // hosts the release is for
-	Admitted int       // hosts that were offered it
-	Clean    int       // of those, past their window without harm
-	Harmed   int
-	Evidence float64 // E
-	Alpha    float64
-	Rings    []RingProgress
+	Phase    holdfast.Phase `json:"phase"`
+	Started  time.Time      `json:"started"`
+	Ended    time.Time      `json:"ended,omitzero"` // zero while it runs
+	Eligible int            `json:"eligible"`       // hosts the release is for
+	Admitted int            `json:"admitted"`       // hosts that were offered it
+	Clean    int            `json:"clean"`          // of those, past their window without harm
+	Harmed   int            `json:"harmed"`
+	Evidence float64        `json:"evidence"` // E
+	Alpha    float64        `json:"alpha"`
+	Rings    []RingProgress `json:"rings"`
 }
 
 // RingProgress is how far a rollout has come in one ring.
 type RingProgress struct {
 	holdfast.Ring
-	Opens    time.Time
-	Eligible int
-	Admitted int // got the release
-	Placebo  int // re-activated what they had, to compare with
-	Clean    int
-	Harmed   int
-	Recalled int
+	Opens    time.Time `json:"opens"`
+	Eligible int       `json:"eligible"`
+	Admitted int       `json:"admitted"` // got the release
+	Placebo  int       `json:"placebo"`  // re-activated what they had, to compare with
+	Clean    int       `json:"clean"`
+	Harmed   int       `json:"harmed"`
+	Recalled int       `json:"recalled"`
 }
 
 // RolloutDetail is the rollout page.
 type RolloutDetail struct {
 	RolloutRow
-	Now      time.Time
-	Pooled   float64  // E of the pool, fast: 10 holds
-	Exposure []Sample // admitted hosts, A(t)
-	Proof    []Sample // E over time
-	Bound    Bound
-	Harms    []HarmRow // latest first
-	Timeline []Entry   // latest first
-	Why      string    // why it stands where it stands, one sentence
-	Recall   Recall
+	Now      time.Time `json:"now"`
+	Pooled   float64   `json:"pooled"`   // E of the pool, fast: 10 holds
+	Exposure []Sample  `json:"exposure"` // admitted hosts, A(t)
+	Proof    []Sample  `json:"proof"`    // E over time
+	Bound    Bound     `json:"bound"`
+	Harms    []HarmRow `json:"harms"`    // latest first
+	Timeline []Entry   `json:"timeline"` // latest first
+	Why      string    `json:"why"`      // why it stands where it stands, one sentence
+	Recall   Recall    `json:"recall"`
 	// Overrides are the people who have asked to override the halt.
-	Overrides []string
+	Overrides []string `json:"overrides"`
 }
 
 // Sample is a value at a moment.
 type Sample struct {
-	At    time.Time
-	Value float64
+	At    time.Time `json:"at"`
+	Value float64   `json:"value"`
 }
 
 // Bound is what can still not be ruled out (halting.md §3 and goal G7).
 type Bound struct {
-	Delta     float64 // confidence is 1 − Delta
-	HU        float64 // largest lethality still plausible
-	Pending   int     // admitted, neither clean nor harmed
-	Budget    float64 // B: pending × HU stays below it
-	Uncovered float64 // share of the fleet with a pair of attributes nobody tried
-	Controls  int     // hosts left to compare with
-	Latent    []Latent
+	Delta     float64  `json:"delta"`     // confidence is 1 − Delta
+	HU        float64  `json:"hu"`        // largest lethality still plausible
+	Pending   int      `json:"pending"`   // admitted, neither clean nor harmed
+	Budget    float64  `json:"budget"`    // B: pending × HU stays below it
+	Uncovered float64  `json:"uncovered"` // share of the fleet with a pair of attributes nobody tried
+	Controls  int      `json:"controls"`  // hosts left to compare with
+	Latent    []Latent `json:"latent"`
 }
 
 // Latent is what a fault that shows only after Delay would harm if it were in
 // there: everything exposed by then.
 type Latent struct {
-	Delay time.Duration
-	Hosts int
+	Delay time.Duration `json:"delay_ns"`
+	Hosts int           `json:"hosts"`
 }
 
 // Recall counts the way back.
-type Recall struct{ Hosts, Back int }
+type Recall struct {
+	Hosts int `json:"hosts"` // that were given the release
+	Back  int `json:"back"`  // of those, that cannot have it any more
+}
 
 // HarmRow is a harm with its host's name.
 type HarmRow struct {
 	holdfast.Harm
-	Hostname string
-	Back     bool // the host runs what it had again
+	Hostname string `json:"hostname"`
+	Back     bool   `json:"back"` // the host runs what it had again
 }
 
 // FindingQuery selects findings. The zero value selects all.
@@ -351,18 +358,18 @@ type FindingQuery struct {
 
 // FindingPage is one page of findings, latest first.
 type FindingPage struct {
-	Findings []holdfast.Finding
-	Total    int // that match
-	Searched int // only this many of the newest were looked through; 0: all
+	Findings []holdfast.Finding `json:"findings"`
+	Total    int                `json:"total"`    // that match
+	Searched int                `json:"searched"` // only this many of the newest were looked through; 0: all
 }
 
 // FindingDetail is the finding page.
 type FindingDetail struct {
 	holdfast.Finding
-	Version   string   // of the rules bundle, for people
-	Rule      *RuleRow // if the bundle is still known
-	Simulated bool     // the host is
-	Others    int      // findings of the same rule, this one not counted
+	Version   string   `json:"version"`                  // of the rules bundle, for people
+	Rule      *RuleRow `json:"rule_in_bundle,omitempty"` // if the bundle is still known
+	Simulated bool     `json:"simulated"`                // the host is
+	Others    int      `json:"others"`                   // findings of the same rule, this one not counted
 }
 
 // RecordQuery selects entries. Before is exclusive; 0 means the newest.
@@ -374,20 +381,20 @@ type RecordQuery struct {
 
 // RecordPage is one page of the record, newest first.
 type RecordPage struct {
-	Entries    []Entry
-	Kinds      []string
-	Size       int64  // of the whole log
-	Checkpoint string // the signed note
+	Entries    []Entry  `json:"entries"`
+	Kinds      []string `json:"kinds"`
+	Size       int64    `json:"size"`       // of the whole log
+	Checkpoint string   `json:"checkpoint"` // the signed note
 }
 
 // Entry is one decision on the record.
 type Entry struct {
-	Index   int64
-	At      time.Time
-	Kind    string // "publish", "verdict", "promote", "hold", "halt", …
-	By      string
-	Release holdfast.ReleaseID // or empty
-	Summary string             // for people
-	Hash    string             // leaf hash, hexadecimal
-	Body    string             // the entry as logged
+	Index   int64              `json:"index"`
+	At      time.Time          `json:"at"`
+	Kind    string             `json:"kind"` // "publish", "verdict", "promote", "hold", "halt", …
+	By      string             `json:"by"`
+	Release holdfast.ReleaseID `json:"release"` // or empty
+	Summary string             `json:"summary"` // for people
+	Hash    string             `json:"hash"`    // leaf hash, hexadecimal
+	Body    string             `json:"body"`    // the entry as logged
 }
