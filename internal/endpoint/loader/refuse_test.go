@@ -31,7 +31,7 @@ var refused = []struct {
 		name: "unsigned", host: inInternal,
 		story: func(w *world, d holdfast.Digest) {
 			w.upload(bundle)
-			thief{w}.approve("internal", d, len(bundle)) // the server vouches for it, and nobody else
+			thief{w, 1000}.approve("internal", d, len(bundle)) // the server vouches for it, and nobody else
 		},
 		action: loader.Refuse, cause: loader.Unsigned, reason: "the publishers have signed no content",
 	},
@@ -46,8 +46,8 @@ var refused = []struct {
 			}
 			staged, err := os.ReadFile(w.at("desk/staged/image/3.rules.json"))
 			w.must(err)
-			thief{w}.slip("rules", staged)
-			thief{w}.approve("internal", d, len(bundle))
+			thief{w, 1000}.slip("rules", staged)
+			thief{w, 1000}.approve("internal", d, len(bundle))
 		},
 		action: loader.Refuse, cause: loader.BadMetadata, reason: "not enough signatures, got 1, want 2",
 	},
@@ -95,7 +95,7 @@ var refused = []struct {
 		story: func(w *world, d holdfast.Digest) {
 			w.release(bundle)
 			w.approve("internal", d)
-			old, _ := thief{w}.newest("director", "ring-internal")
+			old, _ := thief{w, 1000}.newest("director", "ring-internal")
 			w.now = w.now.Add(time.Minute)
 			w.approve("internal", holdfast.DigestOf([]byte("rules, first version"))) // recalled
 			w.tamper = func(rw http.ResponseWriter, r *http.Request) bool {
@@ -219,8 +219,8 @@ var refused = []struct {
 			fresh, err := tuf.GenerateKey(w.at("keys"), "publisher-4")
 			w.must(err)
 			w.sign([]string{"root-1", "root-2", "publisher-2", "publisher-3"}, tuf.ReplaceKey(tuf.Publishers, stolen.ID(), fresh.Public()))
-			thief{w}.slip("rules", staged)
-			thief{w}.approve("internal", d, len(bundle))
+			thief{w, 1000}.slip("rules", staged)
+			thief{w, 1000}.approve("internal", d, len(bundle))
 		},
 		action: loader.Refuse, cause: loader.BadMetadata, reason: "not enough signatures, got 1, want 2",
 	},
@@ -393,4 +393,38 @@ func TestDrillRootOnAProductionHost(t *testing.T) {
 			w.want(got, loader.Refuse, loader.WrongDomain, "signed for domain")
 		})
 	}
+}
+
+// A thief may use up the version numbers, so that hosts refuse the honest server
+// for ever. The officers' new key ends that.
+func TestHonestServerIsBelievedAgainAfterATheft(t *testing.T) {
+	w := newWorld(t, tuf.Production, inInternal)
+	a := w.release("rules, first version")
+	w.approve("internal", a)
+	thief{w, 1 << 40}.approve("internal", a, len("rules, first version"))
+	w.want(w.consider(offer(a)), loader.Propose, loader.OK, "")
+	w.activate(a)
+
+	d := w.release(bundle)
+	w.now = w.now.Add(time.Minute)
+	w.approve("internal", d, a) // by the server that was taken back, and knows nothing of the thief's numbers
+	w.want(w.consider(offer(d)), loader.Refuse, loader.BadMetadata, "older than what this host has seen")
+
+	var changes []tuf.Change
+	for _, k := range []string{"director", "ring-internal"} {
+		old := w.key("online/" + k)
+		w.must(os.Remove(w.at("keys/online/" + k + ".key")))
+		fresh, err := tuf.GenerateKey(w.at("keys/online"), k)
+		w.must(err)
+		changes = append(changes, tuf.ReplaceKey(k, old.ID(), fresh.Public()))
+	}
+	w.stage([]string{"root-1", "root-2"}, changes...)
+	_, err := w.desk.Complete()
+	w.must(err)
+	w.must(os.RemoveAll(w.at("public/tuf"))) // the thief's files go too
+	w.online, err = tuf.OpenOnline(w.at("public/tuf"), w.at("keys/online"), tuf.Validity{})
+	w.must(err)
+	w.publish()
+	w.approve("internal", d, a)
+	w.want(w.consider(offer(d)), loader.Propose, loader.OK, "")
 }

@@ -283,7 +283,10 @@ func (w *world) want(d loader.Decision, action loader.Action, cause loader.Cause
 
 // thief holds the server and all its online keys. It writes TUF metadata by its
 // own means, so that nothing in package tuf stops it.
-type thief struct{ *world }
+type thief struct {
+	*world
+	ahead int64 // of the versions that the server would use
+}
 
 // approve makes a ring role name digest, whatever was signed about it.
 func (t thief) approve(ring string, digest holdfast.Digest, size int) {
@@ -294,8 +297,8 @@ func (t thief) approve(ring string, digest holdfast.Digest, size int) {
 	signed["targets"] = map[string]any{"rules/" + digest.Hex(): map[string]any{
 		"length": size, "hashes": map[string]any{"sha256": digest.Hex()}, "custom": map[string]any{"state": "current"},
 	}}
-	t.put("director", role, doc, t.key("online/"+role), t.now.Unix()+1000)
-	t.stamp("director", role)
+	t.put("director", role, doc, t.key("online/"+role), t.now.Unix()+t.ahead)
+	t.stamp("director")
 }
 
 // slip replaces a role of the image repository by bytes that it has from elsewhere.
@@ -305,11 +308,11 @@ func (t thief) slip(role string, b []byte) {
 	t.must(json.Unmarshal(b, &doc))
 	version := int64(doc["signed"].(map[string]any)["version"].(float64))
 	t.write(fmt.Sprintf("public/tuf/image/%d.%s.json", version, role), b)
-	t.stamp("image", role)
+	t.stamp("image")
 }
 
 // stamp makes snapshot and timestamp name the newest file of each role.
-func (t thief) stamp(repo string, _ string) {
+func (t thief) stamp(repo string) {
 	t.Helper()
 	snapshot := t.read(repo, "snapshot")
 	meta := snapshot["signed"].(map[string]any)["meta"].(map[string]any)
@@ -317,13 +320,13 @@ func (t thief) stamp(repo string, _ string) {
 		meta[name] = t.describe(repo, strings.TrimSuffix(name, ".json"))
 	}
 	online := t.key("online/" + repo)
-	t.put(repo, "snapshot", snapshot, online, t.now.Unix()+2000)
+	t.put(repo, "snapshot", snapshot, online, t.now.Unix()+t.ahead)
 	b, err := os.ReadFile(t.at("public/tuf/" + repo + "/timestamp.json"))
 	t.must(err)
 	var timestamp map[string]any
 	t.must(json.Unmarshal(b, &timestamp))
 	timestamp["signed"].(map[string]any)["meta"] = map[string]any{"snapshot.json": t.describe(repo, "snapshot")}
-	t.write("public/tuf/"+repo+"/timestamp.json", t.seal(timestamp, online, t.now.Unix()+3000))
+	t.write("public/tuf/"+repo+"/timestamp.json", t.seal(timestamp, online, t.now.Unix()+t.ahead))
 }
 
 func (t thief) newest(repo, role string) (string, int64) {
