@@ -71,6 +71,9 @@ type HostReport struct {
 	Reason string `json:"reason,omitempty"`
 	// Activation names the offer (lease) that was last carried out.
 	Activation string `json:"activation,omitempty"`
+	// Declined names the latest offer (lease) that the host's own checks
+	// refused for good; Reason says why. That is no harm.
+	Declined string `json:"declined,omitempty"`
 	// Cumulative counters since the worker started.
 	Events          uint64 `json:"events"`
 	EventsDropped   uint64 `json:"events_dropped"`

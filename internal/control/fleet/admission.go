@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -118,9 +119,7 @@ func (f *Fleet) seatAdmission(s *seat, a *admission) {
 		s.release.exposed++
 		s.release.outstanding++
 		if !s.host.treated {
-			if s.host.present {
-				f.outages.untreated--
-			}
+			f.outages.treat(s.host.present)
 			s.host.treated = true
 		}
 		return
@@ -264,10 +263,9 @@ func (f *Fleet) returned(s *seat, at time.Time) {
 }
 
 func (f *Fleet) classify(s *seat, at time.Time) {
-	h, r := s.host, s.release
-	g := s.group
-	if g == nil || s.treated == nil { // frozen once drawn for the release
-		g = r.group(h)
+	g := s.home
+	if s.treated != nil && s.group != nil {
+		g = s.group
 	}
 	c, eligible := f.classOf(s, at)
 	if g == s.group && c == s.class && eligible == s.counted {
@@ -289,7 +287,7 @@ func (f *Fleet) classify(s *seat, at time.Time) {
 func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 	h, r := s.host, s.release
 	switch {
-	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declined()):
+	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines()):
 		return neither, false
 	case s.treated != nil, !h.present, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
 		return neither, true
@@ -306,9 +304,12 @@ func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 	return waiting, true
 }
 
-// declined reports whether the host refused this release.
-func (s *seat) declined() bool {
-	return s.control != nil && !s.control.Left.IsZero() && s.control.Why != "drawn anew" && s.control.Why != "retired"
+// declinedBecause begins why an admission ended that its host refused.
+const declinedBecause = "declined: "
+
+// declines reports whether the host refused this release.
+func (s *seat) declines() bool {
+	return s.control != nil && strings.HasPrefix(s.control.Why, declinedBecause)
 }
 
 // busyElsewhere reports whether the host is in the open window of another

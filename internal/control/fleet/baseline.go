@@ -98,11 +98,10 @@ func (f *Fleet) grow(h *host, at time.Time) {
 	if at.Sub(h.sample.at) < growthWindow*f.clock.Heartbeat {
 		return
 	}
-	stratum := h.Attributes.Stratum()
-	g := f.growth[stratum]
+	g := f.growth[h.stratum]
 	if g == nil {
 		g = &[2]histogram{}
-		f.growth[stratum] = g
+		f.growth[h.stratum] = g
 	}
 	g[0].add(r.RSS - min(r.RSS, h.sample.rss))
 	g[1].add(r.CPU - min(r.CPU, h.sample.cpu))

@@ -44,6 +44,7 @@ type Fleet struct {
 	hosts    map[holdfast.HostID]*host
 	releases []*release // newest first
 	wheel    wheel
+	due      []*host // room for those the wheel brings back
 	outages  outages
 	changes  Changes
 	dirty    map[holdfast.HostID]bool
@@ -140,8 +141,18 @@ func (f *Fleet) Advance(now time.Time) {
 		f.outages.until = now.Add(silentAfter * f.clock.Heartbeat)
 	}
 	f.now = now
+	// Who is absent first, then whether that is our own outage, and only then
+	// whether it is silence.
+	due := f.due[:0]
+	f.wheel.advance(now, func(h *host) {
+		f.absent(h, now)
+		due = append(due, h)
+	})
 	f.outages.advance(f, now)
-	f.wheel.advance(now, func(h *host) { f.due(h, now) })
+	for _, h := range due {
+		f.silent(h, now)
+	}
+	f.due = due
 }
 
 // Outage reports whether the control plane cannot hear the fleet: admission

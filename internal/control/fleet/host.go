@@ -8,20 +8,23 @@ import (
 
 type host struct {
 	holdfast.Host
-	heard   time.Time // last beat; zero if none since this fleet was made
-	present bool      // heard within two heartbeats
-	treated bool      // of any release: left out of outage detection
-	queued  bool      // in the wheel
-	saved   time.Time // when LastSeen was last stored
-	seats   []*seat   // newest release first
-	sample  sample    // for the growth of an undisturbed host
+	stratum holdfast.Stratum // of Attributes
+	heard   time.Time        // last beat; zero if none since this fleet was made
+	present bool             // heard within two heartbeats
+	treated bool             // of any release: left out of outage detection
+	queued  bool             // in the wheel
+	saved   time.Time        // when LastSeen was last stored
+	seats   []*seat          // newest release first
+	sample  sample           // for the growth of an undisturbed host
 }
 
 // seat is a host's place in one release.
 type seat struct {
 	host    *host
 	release *release
-	group   *group // frozen once the host is drawn for the release
+	ring    int    // as the host derives it
+	home    *group // of what the host is now
+	group   *group // that counts it: home, but frozen once it is drawn for the release
 	counted bool   // in group.eligible
 	class   class  // as counted in group.by
 	treated *admission
@@ -55,15 +58,27 @@ func (f *Fleet) SetHost(h holdfast.Host) {
 	known := f.hosts[h.ID]
 	if known == nil {
 		h.Connected = false
-		known = &host{Host: h, saved: h.LastSeen}
+		known = &host{Host: h, stratum: h.Attributes.Stratum(), saved: h.LastSeen}
 		f.hosts[h.ID] = known
 		for _, r := range f.releases {
 			f.seat(known, r)
 		}
 		return
 	}
+	moved := known.Org != h.Org
 	known.Org, known.Revoked, known.NoCanary, known.Serial, known.Simulated = h.Org, h.Revoked, h.NoCanary, h.Serial, h.Simulated
+	if moved {
+		known.regroup()
+	}
 	f.settleAll(known, f.now)
+}
+
+// regroup finds the groups of a host whose attributes changed.
+func (h *host) regroup() {
+	h.stratum = h.Attributes.Stratum()
+	for _, s := range h.seats {
+		s.home = s.release.group(h, s.ring)
+	}
 }
 
 // Resume takes what another fleet of the same node knew of its hosts by their
@@ -75,6 +90,7 @@ func (f *Fleet) Resume(old *Fleet) {
 			continue
 		}
 		h.Attributes, h.Report, h.Connected, h.LastSeen = was.Attributes, was.Report, was.Connected, was.LastSeen
+		h.regroup()
 		h.sample = was.sample
 		f.dirty[id] = true
 		if !was.heard.IsZero() {
@@ -92,7 +108,8 @@ func (f *Fleet) Resume(old *Fleet) {
 }
 
 func (f *Fleet) seat(h *host, r *release) {
-	s := &seat{host: h, release: r}
+	s := &seat{host: h, release: r, ring: r.Rings.Of(h.ID)}
+	s.home = r.group(h, s.ring)
 	i := 0
 	for i < len(f.releases) && i < len(h.seats) && f.newer(h.seats[i].release, r) {
 		i++
@@ -158,6 +175,7 @@ func (f *Fleet) Described(id holdfast.HostID, a holdfast.Attributes, at time.Tim
 		return
 	}
 	h.Attributes = a
+	h.regroup()
 	f.dirty[id] = true
 	f.settleAll(h, at)
 }
@@ -176,20 +194,18 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 			f.examine(s, a, at)
 		}
 	}
+	if r.Declined != "" {
+		f.declined(h, r.Declined, r.Reason, at)
+	}
 	f.settleAll(h, at)
 }
 
-// Declined says that a host refused an offer: its own checks did not let it.
+// declined notes that a host refused an offer: its own checks did not let it.
 // That is no harm; the host is not in the comparison any more.
-func (f *Fleet) Declined(id holdfast.HostID, lease, reason string, at time.Time) {
-	h := f.hosts[id]
-	if h == nil {
-		return
-	}
+func (f *Fleet) declined(h *host, lease, reason string, at time.Time) {
 	for _, s := range h.seats {
 		if a := s.current(); a != nil && a.Lease == lease && a.Activated.IsZero() {
-			f.leave(a, "declined: "+reason, at)
-			f.settle(s, at)
+			f.leave(a, declinedBecause+reason, at)
 		}
 	}
 }
@@ -230,18 +246,21 @@ func (f *Fleet) setPresent(h *host, present bool) {
 	}
 }
 
-// due looks at a host that the wheel brought back.
-func (f *Fleet) due(h *host, now time.Time) {
+// absent notes that a host has not been heard for two heartbeats.
+func (f *Fleet) absent(h *host, now time.Time) {
+	if h.present && now.Sub(h.heard) >= absentAfter*f.clock.Heartbeat {
+		f.setPresent(h, false)
+		f.settleAll(h, now)
+	}
+}
+
+// silent notes the harm of three missed heartbeats, or puts the host back into
+// the wheel until it can be known.
+func (f *Fleet) silent(h *host, now time.Time) {
 	if f.hosts[h.ID] != h {
 		return
 	}
 	beat := f.clock.Heartbeat
-	if h.present && now.Sub(h.heard) >= absentAfter*beat {
-		f.setPresent(h, false)
-		for _, s := range h.seats {
-			f.settle(s, now)
-		}
-	}
 	switch {
 	case h.present:
 		f.wheel.add(h, h.heard.Add(absentAfter*beat))

@@ -65,6 +65,19 @@ func (o *outages) advance(f *Fleet, now time.Time) {
 	}
 }
 
+// treat takes a host out of those that are looked at, also in hindsight: that
+// it was drawn is not that it vanished.
+func (o *outages) treat(present bool) {
+	if !present {
+		return
+	}
+	o.untreated--
+	o.level = max(0, o.level-1)
+	for i, n := range o.seen {
+		o.seen[i] = max(0, n-1)
+	}
+}
+
 func (o *outages) end(now time.Time, beat time.Duration) {
 	o.open = false
 	o.past = append(o.past, Span{o.from, now})

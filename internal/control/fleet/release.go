@@ -103,9 +103,9 @@ func (r *release) meant(h *host) bool {
 		(r.Platform == "" || r.Platform == h.Attributes.OS+"/"+h.Attributes.Arch)
 }
 
-func (r *release) group(h *host) *group {
-	cell := h.Attributes.Stratum()
-	k := key{ring: r.Rings.Of(h.ID), org: h.Org, stratum: cell}
+func (r *release) group(h *host, ring int) *group {
+	cell := h.stratum
+	k := key{ring: ring, org: h.Org, stratum: cell}
 	if to, ok := r.Baseline.Merged[cell]; ok && to != cell {
 		k.stratum, k.cell = to, cell
 	}

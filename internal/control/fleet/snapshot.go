@@ -91,7 +91,7 @@ func (f *Fleet) Strata(r Release) map[holdfast.Stratum]int {
 	like := release{Release: r}
 	for _, h := range f.hosts {
 		if like.meant(h) {
-			all[h.Attributes.Stratum()]++
+			all[h.stratum]++
 		}
 	}
 	return all

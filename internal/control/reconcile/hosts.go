@@ -47,13 +47,6 @@ func (s *Service) Beat(_ context.Context, id holdfast.HostID, at time.Time) {
 	s.fleet.Beat(id, at)
 }
 
-// Declined says that a host's own checks refused an offer.
-func (s *Service) Declined(_ context.Context, id holdfast.HostID, lease, reason string, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fleet.Declined(id, lease, reason, at)
-}
-
 // Disconnected says that a host's connection is gone.
 func (s *Service) Disconnected(_ context.Context, id holdfast.HostID, at time.Time) {
 	s.mu.Lock()

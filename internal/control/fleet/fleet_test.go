@@ -1,0 +1,578 @@
+package fleet
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+var (
+	start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	pace  = Clock{Heartbeat: time.Second, Lease: 2 * time.Second}
+)
+
+const (
+	oldContent holdfast.Digest = "sha256:old"
+	newContent holdfast.Digest = "sha256:new"
+)
+
+func hostNumber(i int) holdfast.Host {
+	return holdfast.Host{
+		ID: holdfast.HostID(fmt.Sprintf("h%03d", i)), Org: holdfast.DefaultOrg,
+		Attributes: holdfast.Attributes{OS: "linux", Arch: "amd64", Kernel: []string{"6.1", "6.12"}[i%2], Distro: "debian", Role: "server", Version: "1"},
+		Report:     holdfast.HostReport{Boot: "b1", Running: holdfast.Generation{holdfast.Rules: oldContent}, RSS: 1 << 20, CPU: 10},
+	}
+}
+
+func oneRing(id holdfast.ReleaseID) Release {
+	return Release{
+		ID: id, Org: holdfast.DefaultOrg, Channel: holdfast.Rules, Digest: newContent, Version: "2", Rings: holdfast.RingPlan{{Name: "all", Through: 1_000_000}},
+		Signed: start, Created: start, Fast: 10 * time.Second, Slow: time.Minute, Phase: holdfast.Running, Approved: map[int]bool{0: true},
+	}
+}
+
+// listened returns a fleet of n hosts that has heard them long enough to be
+// past its start.
+func listened(n int, seed uint64) *Fleet {
+	f := New(pace, rand.New(rand.NewPCG(seed, 0)), time.Time{}, start)
+	for i := range n {
+		f.SetHost(hostNumber(i))
+	}
+	for now := start; now.Before(start.Add(5 * time.Second)); now = now.Add(time.Second) {
+		for i := range n {
+			f.Beat(hostNumber(i).ID, now)
+		}
+		f.Advance(now)
+	}
+	return f
+}
+
+func stratum(i int) holdfast.Stratum { return hostNumber(i).Attributes.Stratum() }
+
+func opened(block, treat, placebo int, s holdfast.Stratum, until time.Time) Opening {
+	return Opening{Block: block, Org: holdfast.DefaultOrg, Stratum: s, Treat: treat, Placebo: placebo, Until: until}
+}
+
+func TestStartIsAnOutageForThreeHeartbeats(t *testing.T) {
+	f := New(pace, rand.New(rand.NewPCG(1, 0)), start.Add(-time.Hour), start)
+	if !f.Outage() {
+		t.Fatal("a fleet that has just started hears nobody")
+	}
+	f.Advance(start.Add(2 * time.Second))
+	if !f.Outage() {
+		t.Fatal("hosts have not had three heartbeats to be heard in")
+	}
+	f.Advance(start.Add(3 * time.Second))
+	if f.Outage() {
+		t.Fatal("three heartbeats have passed")
+	}
+	want := []Span{{start.Add(-time.Hour), start.Add(3 * time.Second)}}
+	if d := cmp.Diff(want, f.Outages()); d != "" {
+		t.Error(d)
+	}
+	if got := f.Observed(start.Add(-time.Hour-time.Minute), start.Add(4*time.Second)); got != time.Minute+time.Second {
+		t.Errorf("observed for %s, want 1m1s", got)
+	}
+}
+
+// Silence: three missed heartbeats after a draw, in either arm, and nothing
+// before.
+func TestSilenceIsThreeMissedHeartbeats(t *testing.T) {
+	f := listened(4, 1)
+	f.SetRelease(oneRing("r"))
+	now := start.Add(5 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(2*time.Second))})
+	f.Beat("h000", now)
+	f.Stored(f.Take())
+	for d := time.Duration(0); d < 4*time.Second; d += 250 * time.Millisecond {
+		for _, other := range []holdfast.HostID{"h001", "h002", "h003"} {
+			f.Beat(other, now.Add(d))
+		}
+		f.Advance(now.Add(d))
+		harms := f.Take().Harms
+		if d < 3*time.Second && len(harms) > 0 {
+			t.Fatalf("harm %s after the last heartbeat: %+v", d, harms)
+		}
+		if len(harms) == 1 {
+			if h := harms[0]; h.Kind != holdfast.Silence || h.After != 3*time.Second || h.Host != "h000" || h.Arm != holdfast.New {
+				t.Errorf("harm %+v", h)
+			}
+			return
+		}
+	}
+	t.Fatal("a host that fell silent is no harm")
+}
+
+// Most untreated hosts vanishing at once is our outage; treated hosts
+// vanishing is what a bad release looks like.
+func TestOnlyUntreatedHostsMakeAnOutage(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		silent func(treated bool) bool
+		outage bool
+	}{
+		{"everybody", func(bool) bool { return true }, true},
+		{"the untreated", func(treated bool) bool { return !treated }, true},
+		{"the treated", func(treated bool) bool { return treated }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := listened(40, 2)
+			f.SetRelease(oneRing("r"))
+			now := start.Add(5 * time.Second)
+			f.Open("r", []Opening{opened(0, 12, 0, stratum(0), now.Add(2*time.Second)), opened(0, 12, 0, stratum(1), now.Add(2*time.Second))})
+			treated := map[holdfast.HostID]bool{}
+			for i := range 40 {
+				f.Beat(hostNumber(i).ID, now)
+			}
+			drawn := f.Take()
+			for _, a := range drawn.Drawn {
+				treated[a.Host] = true
+			}
+			f.Stored(drawn)
+			if len(treated) != 24 {
+				t.Fatalf("%d drawn", len(treated))
+			}
+			seen, harms := false, 0
+			for d := time.Second; d <= 8*time.Second; d += time.Second {
+				for i := range 40 {
+					if id := hostNumber(i).ID; !c.silent(treated[id]) {
+						f.Beat(id, now.Add(d))
+					}
+				}
+				f.Advance(now.Add(d))
+				seen = seen || f.Outage()
+				harms += len(f.Take().Harms)
+			}
+			if seen != c.outage {
+				t.Errorf("outage %v, want %v", seen, c.outage)
+			}
+			if c.outage && harms > 0 {
+				t.Errorf("%d harm events in an outage", harms)
+			}
+			if !c.outage && harms != 24 {
+				t.Errorf("%d harm events, want 24", harms)
+			}
+		})
+	}
+}
+
+func TestRegressionsAreMeasuredAgainstTheFrozenPercentile(t *testing.T) {
+	f := listened(2, 3)
+	r := oneRing("r")
+	r.Baseline.Limits = map[holdfast.Stratum]Limits{stratum(0): {RSS: 1000, CPU: 5}}
+	f.SetRelease(r)
+	now := start.Add(5 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(time.Second))})
+	f.Beat("h000", now)
+	c := f.Take()
+	f.Stored(c)
+	rep := hostNumber(0).Report
+	rep.Activation = c.Drawn[0].Lease
+	rep.Running = holdfast.Generation{holdfast.Rules: newContent}
+	rep.RSS, rep.CPU = 1<<20+1001, 15
+	f.Reported("h000", rep, now.Add(time.Second)) // too early to tell
+	if n := len(f.Take().Harms); n != 0 {
+		t.Fatalf("%d harm events while the worker starts", n)
+	}
+	f.Reported("h000", rep, now.Add(6*time.Second))
+	harms := f.Take().Harms
+	if len(harms) != 1 || harms[0].Kind != holdfast.Memory {
+		t.Errorf("harms %+v, want memory alone: 15 is not above 10 + 5", harms)
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := rapid.Uint64().Draw(t, "v")
+		b := bucket(v)
+		if v > upper(b) || b > 0 && v <= upper(b-1) {
+			t.Fatalf("%d is in bucket %d, which ends at %d", v, b, upper(b))
+		}
+	})
+	var h histogram
+	for i := range uint64(1000) {
+		h.add(i)
+	}
+	if p := h.p99(); p < 989 || p > 989*5/4+1 {
+		t.Errorf("99th percentile of 0…999 is given as %d", p)
+	}
+}
+
+// A host that refuses an offer leaves the comparison; it is not asked again.
+func TestDeclinedIsNoHarm(t *testing.T) {
+	f := listened(1, 4)
+	f.SetRelease(oneRing("r"))
+	now := start.Add(5 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(time.Second))})
+	f.Beat("h000", now)
+	c := f.Take()
+	f.Stored(c)
+	rep := hostNumber(0).Report
+	rep.Declined, rep.Reason = c.Drawn[0].Lease, "no verdict for this build"
+	f.Reported("h000", rep, now.Add(time.Second))
+	if _, ok := f.Desired("h000", now.Add(time.Second)); ok {
+		t.Error("offered again what it declined")
+	}
+	c = f.Take()
+	f.Stored(c)
+	if len(c.Harms) != 0 {
+		t.Errorf("harm %+v", c.Harms)
+	}
+	want := []Cell{{Org: holdfast.DefaultOrg, Stratum: stratum(0), Treated: Arm{Drawn: 1, Left: 1}}}
+	if d := cmp.Diff(want, f.Snapshot("r").Cells); d != "" {
+		t.Error(d)
+	}
+}
+
+// One experiment at a time: a host in the open window of one release is not
+// drawn for another.
+func TestOneExperimentAtATime(t *testing.T) {
+	f := listened(1, 5)
+	f.SetRelease(oneRing("r"))
+	other := oneRing("s")
+	other.Channel, other.Digest, other.Created = holdfast.Agent, "sha256:agent", start.Add(time.Second)
+	f.SetRelease(other)
+	now := start.Add(5 * time.Second)
+	until := now.Add(time.Hour)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), until)})
+	f.Beat("h000", now)
+	f.Open("s", []Opening{opened(0, 1, 0, stratum(0), until)})
+	for d := time.Second; d < 10*time.Second; d += time.Second {
+		f.Beat("h000", now.Add(d))
+	}
+	if n := len(f.Take().Drawn); n != 1 {
+		t.Fatalf("drawn %d times within one window", n)
+	}
+	f.Beat("h000", now.Add(11*time.Second))
+	if n := len(f.Take().Drawn); n != 1 {
+		t.Errorf("not drawn after the window closed")
+	}
+}
+
+// What the hosts of a group are is counted as things happen, and must equal a
+// recount.
+func recount(t *rapid.T, f *Fleet, r *release) {
+	type count struct {
+		eligible int
+		by       [classes]int
+	}
+	want := map[*group]count{}
+	for _, h := range f.hosts {
+		s := h.seatOf(r)
+		c := want[s.group]
+		c.by[s.class]++
+		if s.counted {
+			c.eligible++
+		}
+		want[s.group] = c
+	}
+	for _, g := range r.groups {
+		if got := (count{g.eligible, g.by}); got != want[g] {
+			t.Fatalf("group %+v counts %+v, a recount %+v", g.key, got, want[g])
+		}
+	}
+	untreated := 0
+	for _, h := range f.hosts {
+		if h.present && !h.treated {
+			untreated++
+		}
+	}
+	if f.outages.untreated != untreated {
+		t.Fatalf("%d untreated hosts are present, counted %d", untreated, f.outages.untreated)
+	}
+}
+
+// machine plays random events on a fleet and keeps what a store would.
+type machine struct {
+	f          *Fleet
+	now        time.Time
+	release    Release
+	openings   []Opening
+	admissions map[[2]string]holdfast.Admission // by host and block
+	harms      map[[3]string]holdfast.Harm
+	block      int
+}
+
+func (m *machine) store(t *rapid.T) {
+	c := m.f.Take()
+	for _, a := range c.Drawn {
+		k := [2]string{string(a.Host), fmt.Sprint(a.Block)}
+		if _, ok := m.admissions[k]; ok {
+			t.Fatalf("host %s is drawn twice in block %d", a.Host, a.Block)
+		}
+		m.admissions[k] = a
+	}
+	for _, h := range c.Harms {
+		k := [3]string{string(h.Host), fmt.Sprint(h.Block), string(h.Kind)}
+		if _, ok := m.harms[k]; ok {
+			t.Fatalf("%s of host %s in block %d is reported twice", h.Kind, h.Host, h.Block)
+		}
+		m.harms[k] = h
+		if h.After > m.release.Slow {
+			t.Fatalf("harm after the slow window: %+v", h)
+		}
+	}
+	for _, a := range c.Marks {
+		m.admissions[[2]string{string(a.Host), fmt.Sprint(a.Block)}] = a
+	}
+	m.f.Stored(c)
+}
+
+// rebuilt is the fleet that a new process makes of what is stored.
+func (m *machine) rebuilt(hosts int) *Fleet {
+	f := New(pace, rand.New(rand.NewPCG(9, 9)), m.now, m.now)
+	f.Restore(m.f.Outages())
+	for i := range hosts {
+		h, _ := m.f.Host(hostNumber(i).ID)
+		f.SetHost(h)
+	}
+	f.SetRelease(m.release)
+	var all []holdfast.Admission
+	for _, a := range m.admissions {
+		all = append(all, a)
+	}
+	slices.SortFunc(all, func(a, b holdfast.Admission) int {
+		if c := a.At.Compare(b.At); c != 0 {
+			return c
+		}
+		return a.Block - b.Block
+	})
+	for _, a := range all {
+		var kinds []holdfast.HarmKind
+		for _, h := range m.harms {
+			if h.Host == a.Host && h.Block == a.Block {
+				kinds = append(kinds, h.Kind)
+			}
+		}
+		f.RestoreAdmission(a, kinds)
+	}
+	f.Open(m.release.ID, m.openings)
+	return f
+}
+
+// TestProperties plays random hosts, crashes, silences, draws and recalls.
+func TestProperties(t *testing.T) {
+	const hosts = 12
+	rapid.Check(t, func(t *rapid.T) {
+		m := &machine{f: listened(hosts, rapid.Uint64().Draw(t, "seed")), now: start.Add(5 * time.Second), release: oneRing("r"), admissions: map[[2]string]holdfast.Admission{}, harms: map[[3]string]holdfast.Harm{}}
+		m.f.SetRelease(m.release)
+		m.f.Take()
+		recalled := false
+		pick := func(t *rapid.T) holdfast.HostID {
+			return hostNumber(rapid.IntRange(0, hosts-1).Draw(t, "host")).ID
+		}
+		report := func(t *rapid.T, change func(*holdfast.HostReport)) {
+			id := pick(t)
+			h, _ := m.f.Host(id)
+			change(&h.Report)
+			m.f.Reported(id, h.Report, m.now)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"beats": func(t *rapid.T) {
+				skip := rapid.SliceOfNDistinct(rapid.IntRange(0, hosts-1), 0, 3, rapid.ID).Draw(t, "silent")
+				m.now = m.now.Add(time.Second)
+				for i := range hosts {
+					if !slices.Contains(skip, i) {
+						m.f.Beat(hostNumber(i).ID, m.now)
+					}
+				}
+				m.f.Advance(m.now)
+			},
+			"open": func(t *rapid.T) {
+				o := opened(m.block, rapid.IntRange(0, 3).Draw(t, "treat"), rapid.IntRange(0, 3).Draw(t, "placebo"), stratum(rapid.IntRange(0, 1).Draw(t, "stratum")), m.now.Add(2*time.Second))
+				o.Redraw = rapid.Bool().Draw(t, "redraw")
+				m.block++
+				m.openings = append(m.openings, o)
+				m.f.Open("r", []Opening{o})
+			},
+			"obey": func(t *rapid.T) {
+				id := pick(t)
+				o, ok := m.f.Desired(id, m.now)
+				if !ok {
+					return
+				}
+				if recalled && o.Recall == "" {
+					t.Fatalf("%s is offered %+v after the recall", id, o)
+				}
+				h, _ := m.f.Host(id)
+				if o.Recall != "" {
+					h.Report.Running = h.Report.Running.With(o.Channel, o.Digest)
+				} else {
+					if slices.Contains(h.Report.Shunned, o.Digest) {
+						t.Fatalf("%s is offered what it shuns", id)
+					}
+					stored := false
+					for _, a := range m.admissions {
+						stored = stored || a.Lease == o.Lease && a.Host == id && a.Arm == o.Arm
+					}
+					if !stored {
+						t.Fatalf("offer %+v to %s is not a row", o, id)
+					}
+					if _, err := m.f.Renew(id, o.Lease, m.now); err != nil {
+						t.Fatal(err)
+					}
+					h.Report.Running = h.Report.Running.With(o.Channel, o.Digest)
+					h.Report.Activation = o.Lease
+				}
+				m.f.Reported(id, h.Report, m.now)
+			},
+			"crash": func(t *rapid.T) {
+				report(t, func(r *holdfast.HostReport) {
+					r.Crashes++
+					if r.Running[holdfast.Rules] == newContent {
+						r.Failed = r.Running
+						r.Shunned = []holdfast.Digest{newContent}
+						r.Running = holdfast.Generation{holdfast.Rules: oldContent}
+					}
+				})
+			},
+			"reboot": func(t *rapid.T) { report(t, func(r *holdfast.HostReport) { r.Boot += "'" }) },
+			"move": func(t *rapid.T) {
+				id := pick(t)
+				h, _ := m.f.Host(id)
+				h.Attributes.Kernel = rapid.SampledFrom([]string{"6.1", "6.12"}).Draw(t, "kernel")
+				m.f.Described(id, h.Attributes, m.now)
+			},
+			"store": m.store,
+			"gap": func(t *rapid.T) {
+				m.now = m.now.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
+				m.f.Advance(m.now)
+			},
+			"recall": func(t *rapid.T) {
+				if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 || recalled {
+					return
+				}
+				recalled = true
+				m.release.Phase, m.release.Recalled, m.release.RecalledAt = holdfast.Halted, []holdfast.OrgID{""}, m.now
+				m.f.SetRelease(m.release)
+			},
+			"restart": func(t *rapid.T) {
+				m.store(t)
+				cells, out := m.f.Snapshot("r").Cells, m.f.Outstanding("r")
+				m.f = m.rebuilt(hosts)
+				drop := func(all []Cell) []Cell { // cells nobody was drawn in may be missing
+					return slices.DeleteFunc(all, func(c Cell) bool { return c.Treated.Drawn+c.Control.Drawn == 0 })
+				}
+				if d := cmp.Diff(drop(cells), drop(m.f.Snapshot("r").Cells)); d != "" {
+					t.Fatalf("after a restart the counters differ (-before +after)\n%s", d)
+				}
+				if got := m.f.Outstanding("r"); got < out {
+					t.Fatalf("a restart forgot %d outstanding hosts", out-got)
+				}
+			},
+			"": func(t *rapid.T) {
+				r := m.f.release("r")
+				recount(t, m.f, r)
+				treated := map[holdfast.HostID]int{}
+				for _, a := range m.admissions {
+					if a.Arm == holdfast.New {
+						treated[a.Host]++
+					}
+					if !a.Clean.IsZero() && a.Clean.Sub(a.At) < r.Fast {
+						t.Fatalf("%+v is clean before its window closed", a)
+					}
+				}
+				for id, n := range treated {
+					if n > 1 {
+						t.Fatalf("host %s was drawn for the release %d times", id, n)
+					}
+				}
+				for _, c := range m.f.Snapshot("r").Cells {
+					for _, arm := range []Arm{c.Treated, c.Control} {
+						if arm.Clean+arm.Left > arm.Drawn || arm.Ended > arm.Clean {
+							t.Fatalf("impossible counters %+v", c)
+						}
+					}
+					for _, o := range m.openings {
+						if o.Block == c.Block && (c.Treated.Drawn > o.Treat || c.Control.Drawn > o.Placebo) {
+							t.Fatalf("more were drawn than opening %+v let: %+v", o, c)
+						}
+					}
+				}
+				if m.f.Outage() {
+					for _, h := range m.f.changes.Harms {
+						if h.Kind == holdfast.Silence && !h.At.Before(m.f.outages.from.Add(silentAfter*pace.Heartbeat)) {
+							t.Fatalf("silence during an outage: %+v", h)
+						}
+					}
+				}
+			},
+		})
+	})
+}
+
+// The draws of an opening are a random order: over many runs each host is as
+// likely as any other to be treated.
+func TestDrawsAreFair(t *testing.T) {
+	const hosts, runs, treat = 10, 4000, 3
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	got := map[holdfast.HostID]int{}
+	random := rand.New(rand.NewPCG(seed, 1))
+	for range runs {
+		f := New(pace, random, time.Time{}, start)
+		f.outages.open = false
+		for i := range hosts {
+			h := hostNumber(2 * i) // of one stratum
+			f.SetHost(h)
+		}
+		f.SetRelease(oneRing("r"))
+		f.Open("r", []Opening{opened(0, treat, hosts-treat, stratum(0), start.Add(time.Second))})
+		for i := range hosts {
+			f.Beat(hostNumber(2*i).ID, start)
+		}
+		for _, a := range f.Take().Drawn {
+			if a.Arm == holdfast.New {
+				got[a.Host]++
+			}
+		}
+	}
+	// χ² with 9 degrees of freedom exceeds 39.4 once in 100,000 seeds.
+	want, chi := float64(runs*treat)/hosts, 0.0
+	for i := range hosts {
+		d := float64(got[hostNumber(2*i).ID]) - want
+		chi += d * d / (want * (1 - float64(treat)/hosts))
+	}
+	if chi > 39.4 {
+		t.Errorf("χ² = %.1f for %v", chi, got)
+	}
+}
+
+func BenchmarkBeat(b *testing.B) {
+	for _, releases := range []int{0, 2} {
+		b.Run(fmt.Sprintf("releases=%d", releases), func(b *testing.B) {
+			const hosts = 20_000
+			f := New(pace, rand.New(rand.NewPCG(1, 1)), time.Time{}, start)
+			ids := make([]holdfast.HostID, hosts)
+			for i := range hosts {
+				h := hostNumber(i)
+				f.SetHost(h)
+				ids[i] = h.ID
+			}
+			for r := range releases {
+				rel := oneRing(holdfast.ReleaseID(fmt.Sprint("r", r)))
+				rel.Digest = holdfast.Digest(fmt.Sprint("sha256:", r))
+				f.SetRelease(rel)
+			}
+			now := start
+			for _, id := range ids {
+				f.Beat(id, now)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%hosts == 0 {
+					now = now.Add(pace.Heartbeat)
+					f.Advance(now)
+				}
+				f.Beat(ids[i%hosts], now)
+			}
+		})
+	}
+}
