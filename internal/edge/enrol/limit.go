@@ -10,13 +10,9 @@ import (
 // then once every six seconds. Success costs nothing, so that a fleet
 // behind one address can enrol as fast as it likes.
 type limit struct {
-	mu      sync.Mutex
-	sources map[netip.Prefix]bucket
-}
-
-type bucket struct {
-	debt float64 // failures not yet forgiven
-	at   time.Time
+	mu sync.Mutex
+	// sources holds for each the moment when its failures are all forgiven.
+	sources map[netip.Prefix]time.Time
 }
 
 const (
@@ -25,7 +21,7 @@ const (
 	maxSource = 10_000
 )
 
-func newLimit() *limit { return &limit{sources: map[netip.Prefix]bucket{}} }
+func newLimit() *limit { return &limit{sources: map[netip.Prefix]time.Time{}} }
 
 // sourceOf returns what one attacker is assumed to hold: an IPv4 address, or
 // an IPv6 network of 64 bits.
@@ -45,16 +41,11 @@ func sourceOf(remote string) netip.Prefix {
 	return p
 }
 
-func (b bucket) debtAt(now time.Time) float64 {
-	return max(0, b.debt-float64(now.Sub(b.at))/float64(forgive))
-}
-
 // wait returns how long a source has to wait before its next attempt.
 func (l *limit) wait(from netip.Prefix, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	over := l.sources[from].debtAt(now) - (patience - 1)
-	return max(0, time.Duration(over*float64(forgive)))
+	return max(0, later(l.sources[from], now).Sub(now)-(patience-1)*forgive)
 }
 
 // failed books one failure. When too many sources fail at once the forgiven
@@ -63,10 +54,10 @@ func (l *limit) wait(from netip.Prefix, now time.Time) time.Duration {
 func (l *limit) failed(from netip.Prefix, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old, known := l.sources[from]
+	until, known := l.sources[from]
 	if !known && len(l.sources) >= maxSource {
-		for p, b := range l.sources {
-			if b.debtAt(now) == 0 {
+		for p, t := range l.sources {
+			if !now.Before(t) {
 				delete(l.sources, p)
 			}
 		}
@@ -74,5 +65,12 @@ func (l *limit) failed(from netip.Prefix, now time.Time) {
 			return
 		}
 	}
-	l.sources[from] = bucket{debt: old.debtAt(now) + 1, at: now}
+	l.sources[from] = later(until, now).Add(forgive)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

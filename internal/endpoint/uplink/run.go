@@ -31,8 +31,9 @@ func (l *Link) run(ctx context.Context) {
 		ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
 	}
 	var renewAt time.Time // not before
+	refused := false      // by the server, which may know better than our clock whether the certificate has expired
 	for failures := 0; ctx.Err() == nil; {
-		if now := time.Now(); l.id.due(now) && now.After(renewAt) {
+		if now := time.Now(); (refused || l.id.due(now)) && now.After(renewAt) {
 			renewAt = now.Add(l.heartbeat() + rand.N(l.heartbeat()*10))
 			if err := l.id.renew(ctx, l.http); err != nil {
 				l.cfg.Log.Warn("certificate not renewed", "until", l.id.certificate().Leaf.NotAfter, "why", err)
@@ -42,19 +43,20 @@ func (l *Link) run(ctx context.Context) {
 			}
 		}
 		conn, retryAfter, err := l.connect(ctx, dialer)
+		refused = err != nil && holdfast.KindOf(err) == holdfast.Denied
 		if err == nil {
 			failures = 0
 			err = l.talk(ctx, conn, func(now time.Time) bool { return l.id.due(now) && now.After(renewAt) })
 			if err == nil && ctx.Err() == nil {
 				continue // a new certificate is due
 			}
-		} else if holdfast.KindOf(err) == holdfast.Denied {
+		} else if refused {
 			if l.id.fallBack() {
 				l.cfg.Log.Warn("the server refused the renewed certificate; trying the one before", "why", err)
 				dialer.TLSClientConfig = l.id.TLS()
 				continue
 			}
-			if time.Now().Before(renewAt) || !l.id.due(time.Now()) {
+			if time.Now().Before(renewAt) { // renewed, or refused that too
 				retryAfter = max(retryAfter, min(denied, 20*l.heartbeat()))
 			}
 		}
