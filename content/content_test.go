@@ -1,7 +1,6 @@
 package content_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -9,7 +8,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
 	"github.com/holdfast-security/holdfast/internal/language/detect"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
-	"github.com/holdfast-security/holdfast/internal/language/sigma"
+	"github.com/holdfast-security/holdfast/internal/language/ruletest"
 )
 
 func pack(t testing.TB) *bundle.Bundle {
@@ -21,107 +20,56 @@ func pack(t testing.TB) *bundle.Bundle {
 	return b
 }
 
-// compile compiles the pack's rules, one engine each and all together.
-func compile(t testing.TB, b *bundle.Bundle) (all *detect.Engine, each map[string]*detect.Engine) {
+func compile(t testing.TB, b *bundle.Bundle) *detect.Engine {
 	t.Helper()
-	var set sigma.Set
-	each = map[string]*detect.Engine{}
-	for _, p := range b.Paths("rules") {
-		one, problems := sigma.Parse(p, b.Files[p])
-		e, more := detect.Compile(one, detect.Options{})
-		for _, problem := range append(problems, more...) {
-			t.Error(problem)
-		}
-		each[p] = e
-		set.Add(one)
-	}
-	all, problems := detect.Compile(set, detect.Options{})
+	e, _, problems := ruletest.Load(b)
 	for _, p := range problems {
 		t.Error(p)
 	}
-	return all, each
+	return e
 }
 
-// launch makes an event of the fields people write in tests.
-func launch(t testing.TB, where string, e bundle.Event) *ocsf.Event {
+func launch(t testing.TB, e bundle.Event) *ocsf.Event {
 	t.Helper()
-	class := ocsf.ProcessActivity()
-	values := make([]ocsf.Value, len(class.Fields))
-	values[ocsf.ActivityID] = ocsf.IntValue(ocsf.ActivityLaunch)
-	for name, text := range e {
-		i, ok := class.Ordinal(name)
-		if !ok || class.Fields[i].Type != "string" {
-			t.Fatalf("%s: %s is not a text field of a process's launch", where, name)
-		}
-		values[i] = ocsf.StringValue(text)
+	ev, err := ocsf.ProcessActivity().FromWritten(e)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return &ocsf.Event{Class: class.UID, Values: values}
+	return ev
 }
 
-func matches(e *detect.Engine, ev *ocsf.Event) []string {
-	var titles []string
-	e.NewEvaluator().Evaluate(ev, func(m *detect.Match) { titles = append(titles, m.Rule.Title) })
-	return titles
-}
-
-func TestEveryRuleMatchesItsOwnEventsAndNoOthers(t *testing.T) {
+func TestPackPassesItsOwnTests(t *testing.T) {
 	b := pack(t)
-	_, each := compile(t, b)
+	r, err := ruletest.Run(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(r.Problems, r.Warnings...) {
+		t.Errorf("%s: %s", p.File, p.Reason)
+	}
+	if len(r.Untested) > 0 {
+		t.Errorf("without tests: %v", r.Untested)
+	}
+	if len(r.Weak) > 2 {
+		t.Errorf("expensive on every host: %v", r.Weak)
+	}
+	if r.Rules < 50 || r.Benign < 300 {
+		t.Errorf("%d rules, %d benign events", r.Rules, r.Benign)
+	}
 	cases, err := b.Cases()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tested := map[string]bool{}
 	for _, c := range cases {
-		tested[c.Rule] = true
 		if len(c.Match) < 2 || len(c.NoMatch) < 2 {
 			t.Errorf("%s: %d matching and %d other events; at least two of each are needed", c.File, len(c.Match), len(c.NoMatch))
 		}
-		for i, e := range c.Match {
-			where := fmt.Sprintf("%s: match %d", c.File, i+1)
-			if len(matches(each[c.Rule], launch(t, where, e))) == 0 {
-				t.Errorf("%s is not found: %v", where, e)
-			}
-		}
-		for i, e := range c.NoMatch {
-			where := fmt.Sprintf("%s: no_match %d", c.File, i+1)
-			if len(matches(each[c.Rule], launch(t, where, e))) != 0 {
-				t.Errorf("%s is found: %v", where, e)
-			}
-		}
 	}
-	for _, p := range b.Paths("rules") {
-		if !tested[p] {
-			t.Errorf("%s has no tests", p)
-		}
-	}
-	if n := len(b.Paths("rules")); n < 30 {
-		t.Errorf("%d rules", n)
-	}
-}
-
-func TestNoRuleFindsBenignEvents(t *testing.T) {
-	b := pack(t)
-	all, _ := compile(t, b)
-	n := 0
-	err := b.Benign(func(file string, line int, e bundle.Event) error {
-		n++
-		where := fmt.Sprintf("%s:%d", file, line)
-		for _, title := range matches(all, launch(t, where, e)) {
-			t.Errorf("%s: %q finds %v", where, title, e)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n < 300 {
-		t.Errorf("a corpus of %d events says little", n)
-	}
+	t.Logf("%d rules, %d events found, %d others, %d benign", r.Rules, r.Matched, r.Silent, r.Benign)
 }
 
 func TestRulesSayWhatAnAnalystNeeds(t *testing.T) {
-	all, _ := compile(t, pack(t))
+	all := compile(t, pack(t))
 	ids := map[string]bool{}
 	for _, r := range all.Rules() {
 		m := r.Source.Meta
@@ -136,10 +84,11 @@ func TestRulesSayWhatAnAnalystNeeds(t *testing.T) {
 }
 
 func TestThePastedLineIsFound(t *testing.T) {
-	all, _ := compile(t, pack(t))
-	found := matches(all, launch(t, "paste", bundle.Event{
+	all := compile(t, pack(t))
+	var found []string
+	all.NewEvaluator().Evaluate(launch(t, bundle.Event{
 		"Image": "/usr/bin/" + strings.TrimPrefix(strings.Fields(content.Paste)[0], "/bin/"), "CommandLine": content.Paste,
-	}))
+	}), func(m *detect.Match) { found = append(found, m.Rule.Title) })
 	if len(found) != 1 {
 		t.Errorf("%q is found by %v", content.Paste, found)
 	}
@@ -148,10 +97,10 @@ func TestThePastedLineIsFound(t *testing.T) {
 // BenchmarkBenign is what an event costs a host that runs the pack.
 func BenchmarkBenign(b *testing.B) {
 	p := pack(b)
-	all, _ := compile(b, p)
+	all := compile(b, p)
 	var events []*ocsf.Event
-	err := p.Benign(func(file string, line int, e bundle.Event) error {
-		events = append(events, launch(b, file, e))
+	err := p.Benign(func(_ string, _ int, e bundle.Event) error {
+		events = append(events, launch(b, e))
 		return nil
 	})
 	if err != nil {

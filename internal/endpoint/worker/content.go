@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
 	"github.com/holdfast-security/holdfast/internal/language/detect"
+	"github.com/holdfast-security/holdfast/internal/language/ruletest"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
 
@@ -65,6 +66,9 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// readBundle reads a bundle's file, bounded.
+func readBundle(path string) ([]byte, error) { return readContent(path, "") }
+
 // Compile makes an engine of a bundle's rules. Rules with a problem are left
 // out of it, and the problems say why; an error means that there is no engine.
 func Compile(data []byte) (*detect.Engine, []sigma.Problem, error) {
@@ -72,15 +76,8 @@ func Compile(data []byte) (*detect.Engine, []sigma.Problem, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var set sigma.Set
-	var problems []sigma.Problem
-	for _, path := range b.Paths("rules") {
-		one, bad := sigma.Parse(path, b.Files[path])
-		set.Add(one)
-		problems = append(problems, bad...)
-	}
-	engine, bad := detect.Compile(set, detect.Options{})
-	return engine, append(problems, bad...), nil
+	engine, _, problems := ruletest.Load(b)
+	return engine, problems, nil
 }
 
 // TestLoad loads a bundle as a worker would, and returns what is wrong with it.
@@ -88,7 +85,7 @@ func Compile(data []byte) (*detect.Engine, []sigma.Problem, error) {
 // content does with events is rehearsal's to find out before, and the guard's
 // to watch after.
 func TestLoad(path string) error {
-	data, err := readContent(path, "")
+	data, err := readBundle(path)
 	if err != nil {
 		return err
 	}

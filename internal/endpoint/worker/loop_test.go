@@ -89,7 +89,7 @@ func (s *script) Tree(int) []holdfast.Process {
 func (s *script) Counters() sensor.Counters { return sensor.Counters{Dropped: 3, Unenriched: 2} }
 
 func launchEvent(path, cmdLine, uid string) ocsf.Event {
-	values := make([]ocsf.Value, selfTestInputs)
+	values := make([]ocsf.Value, sensor.Supplied()[ocsf.ProcessActivityUID])
 	values[ocsf.ActivityID] = ocsf.IntValue(ocsf.ActivityLaunch)
 	values[ocsf.ProcessPath] = ocsf.StringValue(path)
 	values[ocsf.ProcessCmdLine] = ocsf.StringValue(cmdLine)

@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/holdfast-security/holdfast/internal/endpoint/sensor"
 	"github.com/holdfast-security/holdfast/internal/language/detect"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 )
-
-// selfTestInputs is how many inputs a self-test event has: like the sensor's own
-// number, it is not derived from the definition.
-const selfTestInputs = 20
 
 // selfTestRound is how many evaluations a turn of the loop makes at least. An
 // idle host proves its content on self-test events, so that probation ends by
@@ -40,7 +37,7 @@ func newSelfTest(engine *detect.Engine) *selfTest {
 	t := &selfTest{evaluator: engine.NewEvaluator()}
 	class := ocsf.ProcessActivity()
 	for n, text := range selfTestTexts {
-		values := make([]ocsf.Value, selfTestInputs)
+		values := make([]ocsf.Value, sensor.Supplied()[class.UID])
 		for i := range values {
 			switch class.Fields[i].Type {
 			case "int":
