@@ -192,6 +192,7 @@ type verified struct {
 	top     *targetsMeta
 	roles   map[string]*targetsMeta
 	version int64 // of the timestamp
+	root    int64 // of the root
 	expires time.Time
 }
 

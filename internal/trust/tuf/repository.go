@@ -1,6 +1,7 @@
 package tuf
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ const (
 	maxTimestamp = 16 << 10
 	maxRotations = 64 // new roots in one refresh; more come with the next
 	maxRoles     = 32
+
+	timestampFile = "timestamp.json"
 )
 
 // repository is the client's side of one repository: where it is, and the newest
@@ -38,6 +41,13 @@ type repository struct {
 	local map[string][]byte
 	// last is the outcome that local verifies to, for use while nothing changes.
 	last *verified
+	// asked holds the answers of one refresh, so that nothing is asked twice.
+	asked map[string]answer
+}
+
+type answer struct {
+	body []byte
+	err  error
 }
 
 func openRepository(cfg ClientConfig, name string, root []byte) (*repository, error) {
@@ -87,26 +97,25 @@ func (r *repository) refresh(ctx context.Context, now time.Time, wanted func(*ta
 			out, err = nil, r.wrong("", holdfast.Errorf(holdfast.Denied, "malformed: %v", p))
 		}
 	}()
+	r.asked = map[string]answer{}
+	if r.last != nil && now.Before(r.last.expires) && r.covers(wanted) && r.unchanged(ctx) {
+		return r.last, nil
+	}
 	trusted, err := trustedmetadata.New(r.local[metadata.ROOT])
 	if err != nil {
 		return nil, r.wrong(metadata.ROOT, explain(err))
 	}
 	trusted.RefTime = now
-	rotated, err := r.roots(ctx, trusted)
-	if err != nil {
+	if err := r.roots(ctx, trusted); err != nil {
 		return nil, err
 	}
-	changed, err := r.timestamp(ctx, trusted)
-	if err != nil {
+	if err := r.timestamp(ctx, trusted); err != nil {
 		return nil, err
-	}
-	if r.last != nil && !rotated && !changed && now.Before(r.last.expires) && r.covers(wanted) {
-		return r.last, nil
 	}
 	if err := r.snapshot(ctx, trusted); err != nil {
 		return nil, err
 	}
-	v := &verified{roles: map[string]*targetsMeta{}, version: trusted.Timestamp.Signed.Version}
+	v := &verified{roles: map[string]*targetsMeta{}, version: trusted.Timestamp.Signed.Version, root: trusted.Root.Signed.Version}
 	if v.top, err = r.targets(ctx, trusted, metadata.TARGETS, metadata.ROOT); err != nil {
 		return nil, err
 	}
@@ -133,47 +142,56 @@ func (r *repository) covers(wanted func(*targetsMeta) []string) bool {
 	return !slices.ContainsFunc(wanted(r.last.top), func(role string) bool { return r.last.roles[role] == nil })
 }
 
+// unchanged reports whether there is no new root, and the timestamp is byte for
+// byte the one that was verified.
+func (r *repository) unchanged(ctx context.Context) bool {
+	if _, err := r.fetch(ctx, fileName(metadata.ROOT, r.last.root+1), maxRoot); !errors.Is(err, errAbsent) {
+		return false
+	}
+	b, err := r.fetch(ctx, timestampFile, maxTimestamp)
+	return err == nil && bytes.Equal(b, r.local[metadata.TIMESTAMP])
+}
+
 // roots follows the chain of roots to its end.
-func (r *repository) roots(ctx context.Context, trusted *trustedmetadata.TrustedMetadata) (rotated bool, err error) {
+func (r *repository) roots(ctx context.Context, trusted *trustedmetadata.TrustedMetadata) error {
 	for range maxRotations {
-		next := fmt.Sprintf("%d.%s.json", trusted.Root.Signed.Version+1, metadata.ROOT)
+		next := fileName(metadata.ROOT, trusted.Root.Signed.Version+1)
 		b, err := r.fetch(ctx, next, maxRoot)
 		if errors.Is(err, errAbsent) {
-			return rotated, nil
+			return nil
 		} else if err != nil {
-			return rotated, err
+			return err
 		}
 		root, err := trusted.UpdateRoot(b)
 		if err != nil {
-			return rotated, r.wrong(next, explain(err))
+			return r.wrong(next, explain(err))
 		}
 		if d := domainOf(root); d != r.domain {
-			return rotated, r.wrong(next, wrongDomain(d, r.domain))
+			return r.wrong(next, wrongDomain(d, r.domain))
 		}
 		if err := r.keep(metadata.ROOT, b); err != nil {
-			return rotated, err
+			return err
 		}
-		rotated = true
 	}
-	return rotated, nil
+	return nil
 }
 
-func (r *repository) timestamp(ctx context.Context, trusted *trustedmetadata.TrustedMetadata) (changed bool, err error) {
+func (r *repository) timestamp(ctx context.Context, trusted *trustedmetadata.TrustedMetadata) error {
 	if b := r.local[metadata.TIMESTAMP]; b != nil {
 		// An expired one still protects from a rollback, and is loaded for that.
 		_, _ = trusted.UpdateTimestamp(b)
 	}
-	b, err := r.fetch(ctx, "timestamp.json", maxTimestamp)
+	b, err := r.fetch(ctx, timestampFile, maxTimestamp)
 	if err != nil {
-		return false, gone(err)
+		return gone(err)
 	}
 	switch _, err = trusted.UpdateTimestamp(b); {
 	case errors.Is(err, &metadata.ErrEqualVersionNumber{}):
-		return false, nil
+		return nil
 	case err != nil:
-		return false, r.wrong(metadata.TIMESTAMP, explain(err))
+		return r.wrong(metadata.TIMESTAMP, explain(err))
 	}
-	return true, r.keep(metadata.TIMESTAMP, b)
+	return r.keep(metadata.TIMESTAMP, b)
 }
 
 func (r *repository) snapshot(ctx context.Context, trusted *trustedmetadata.TrustedMetadata) error {
@@ -251,6 +269,15 @@ func gone(err error) error {
 
 // fetch reads one file of at most limit bytes, in at most the timeout.
 func (r *repository) fetch(ctx context.Context, file string, limit int64) ([]byte, error) {
+	a, ok := r.asked[file]
+	if !ok {
+		a.body, a.err = r.get(ctx, file, limit)
+		r.asked[file] = a
+	}
+	return a.body, a.err
+}
+
+func (r *repository) get(ctx context.Context, file string, limit int64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	away := func(err error) error {

@@ -20,7 +20,7 @@ var start = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 // installation is one trust root with its desk, its server and its keys.
 type installation struct {
-	t      *testing.T
+	t      testing.TB
 	now    time.Time
 	domain tuf.Domain
 	desk   *tuf.Desk
@@ -30,7 +30,7 @@ type installation struct {
 	server *httptest.Server
 }
 
-func install(t *testing.T, domain tuf.Domain) *installation {
+func install(t testing.TB, domain tuf.Domain) *installation {
 	t.Helper()
 	dir := t.TempDir()
 	in := &installation{t: t, now: start, domain: domain, keys: filepath.Join(dir, "keys"), public: filepath.Join(dir, "public")}
