@@ -144,6 +144,14 @@ func short(ds []holdfast.Digest) string {
 	return strings.Join(s, " ")
 }
 
+// clip shortens what would fill the screen.
+func clip(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
+}
+
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -218,10 +226,10 @@ func writeFinding(w io.Writer, f holdfast.Finding) {
 	fmt.Fprintf(w, "%s  %s  %s  on %s\n", f.At.Local().Format("15:04:05.000"), strings.ToUpper(string(f.Severity)), f.Title, f.Hostname)
 	fmt.Fprintf(w, "    rule %s  %s\n", f.Rule, strings.Join(f.Techniques, " "))
 	for i, p := range f.Tree {
-		fmt.Fprintf(w, "    %s%s (%d, %s)  %s\n", strings.Repeat("  ", i), p.Path, p.PID, p.User, p.CmdLine)
+		fmt.Fprintf(w, "    %s%s (%d, %s)  %s\n", strings.Repeat("  ", i), p.Path, p.PID, p.User, clip(p.CmdLine, 160))
 	}
 	for _, m := range f.Matched {
-		fmt.Fprintf(w, "    matched %s = %q\n", m.Field, m.Value)
+		fmt.Fprintf(w, "    matched %s = %q\n", m.Field, clip(m.Value, 160))
 	}
 }
 

@@ -210,7 +210,11 @@ func anyAddress() (string, error) {
 // enrolmentToken writes a token for n hosts to a file and returns its path.
 func (s *Stage) enrolmentToken(ctx context.Context, n int, simulated bool) (string, error) {
 	var a apiv1.EnrolmentAnswer
-	if err := s.Admin.Post(ctx, "/api/v1/enrolments", apiv1.EnrolmentRequest{Role: "server", Uses: n, Valid: time.Hour, Simulated: simulated}, &a); err != nil {
+	ask := apiv1.EnrolmentRequest{Role: "server", Uses: n, Valid: time.Hour, Simulated: simulated}
+	if simulated {
+		ask.Role = "" // each plays a role of its own
+	}
+	if err := s.Admin.Post(ctx, "/api/v1/enrolments", ask, &a); err != nil {
 		return "", err
 	}
 	file := s.path(fmt.Sprintf("enrol-%s.token", a.ID))
