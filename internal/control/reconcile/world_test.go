@@ -102,17 +102,23 @@ func newWorld(t testing.TB, hosts int, seed uint64) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), db: db, dir: &director{}, random: rand.New(rand.NewPCG(seed, 1))}
 	w.faults = &faults{Store: db.Reconcile()}
+	w.play(hosts)
+	w.start()
+	return w
+}
+
+// play enrols played hosts.
+func (w *world) play(hosts int) {
+	w.t.Helper()
 	for i := range hosts {
 		p := &played{id: holdfast.HostID(fmt.Sprintf("host-%03d", i)), leases: map[string]int{}, had: map[holdfast.Digest]bool{}}
 		p.attr = holdfast.Attributes{Hostname: string(p.id), OS: "linux", Arch: "amd64", Kernel: "6.1", Distro: "debian-12", Role: "server", Version: "1.0"}
 		p.rep = holdfast.HostReport{Boot: "boot-1", Running: holdfast.Generation{holdfast.Rules: digest("old")}}
 		w.hosts = append(w.hosts, p)
-		if err := db.CreateHost(ctx, holdfast.Host{ID: p.id, Org: holdfast.DefaultOrg, Attributes: p.attr, Enrolled: w.now}); err != nil {
-			t.Fatal(err)
+		if err := w.db.CreateHost(w.t.Context(), holdfast.Host{ID: p.id, Org: holdfast.DefaultOrg, Attributes: p.attr, Enrolled: w.now}); err != nil {
+			w.t.Fatal(err)
 		}
 	}
-	w.start()
-	return w
 }
 
 // scratch is a directory in memory where there is one: many runs sync often,

@@ -1,0 +1,24 @@
+package store_test
+
+import (
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
+	"github.com/holdfast-security/holdfast/internal/control/registry"
+	"github.com/holdfast-security/holdfast/internal/edge/api"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/opamp"
+	"github.com/holdfast-security/holdfast/internal/edge/otlp"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+)
+
+// What fits together without an adapter, checked by the compiler.
+var (
+	_ enrol.Store        = (*store.Store)(nil)
+	_ otlp.Sink          = (*store.Store)(nil)
+	_ api.Sessions       = (*store.Store)(nil)
+	_ opamp.Control      = (*reconcile.Service)(nil)
+	_ console.Actions    = (*reconcile.Service)(nil)
+	_ reconcile.Director = (*tuf.Online)(nil)
+	_ registry.Trust     = (*tuf.Online)(nil)
+)
