@@ -438,13 +438,8 @@ func TestOpampGoClient(t *testing.T) {
 		p.control.next(t, "beat")
 	}
 
-	p.stop()
+	p.restart()
 	p.control.next(t, "disconnected")
-	l, err := net.Listen("tcp", p.url[len("https://"):])
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.serve(l, nil)
 	p.control.next(t, "connected")
 	if got := p.control.next(t, "described"); got.attrs.Version != "9" {
 		t.Errorf("the new server knows %+v", got.attrs)

@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,8 +146,11 @@ type plane struct {
 	opamp   *opamp.Server
 	http    *http.Server
 	url     string
-	clock   func() time.Time
+	ahead   atomic.Int64 // how far the server's clock for certificates is ahead
+	life    atomic.Int64 // of client certificates
 }
+
+func (p *plane) clock() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
 
 func newPlane(t *testing.T, change func(*opamp.Config)) *plane {
 	t.Helper()
@@ -152,7 +158,6 @@ func newPlane(t *testing.T, change func(*opamp.Config)) *plane {
 		t:       t,
 		store:   &memory{uses: map[string]int{}, hosts: map[holdfast.HostID]holdfast.Host{}},
 		control: &control{told: make(chan told, 1000), offer: map[holdfast.HostID]holdfast.Offer{}, leases: map[string]time.Time{}},
-		clock:   time.Now,
 	}
 	var err error
 	if p.ca, err = enrol.OpenCA(t.TempDir(), time.Now()); err != nil {
@@ -186,8 +191,8 @@ func (p *plane) serve(l net.Listener, change func(*opamp.Config)) {
 	mux := http.NewServeMux()
 	mux.Handle(wire.OpAMPPath, p.opamp)
 	roots := func() map[string][]byte { return map[string][]byte{"image": []byte("root")} }
-	enrol.NewServer(p.ca, p.store, roots, 0, p.clock, log).Register(mux)
-	tls, err := p.ca.TLSConfig([]string{"127.0.0.1"}, p.clock)
+	enrol.NewServer(p.ca, p.store, roots, time.Duration(p.life.Load()), p.clock, log).Register(mux)
+	tls, err := p.ca.TLSConfig([]string{"127.0.0.1"}, time.Now)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -197,6 +202,21 @@ func (p *plane) serve(l net.Listener, change func(*opamp.Config)) {
 			p.t.Errorf("serve: %v", err)
 		}
 	}(p.http)
+}
+
+// restart stops the server and starts another one at its address.
+func (p *plane) restart() {
+	p.t.Helper()
+	p.stop()
+	for range 100 {
+		l, err := net.Listen("tcp", p.url[len("https://"):])
+		if err == nil {
+			p.serve(l, nil)
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // until the old listener is gone
+	}
+	p.t.Fatal("the address stays taken")
 }
 
 func (p *plane) stop() {
@@ -289,16 +309,10 @@ func TestSession(t *testing.T) {
 	}
 
 	// The server goes away, which closes the host's connection.
-	address := p.url[len("https://"):]
-	p.stop()
+	p.restart()
 	p.control.next(t, "disconnected")
 
 	// Another one, that never heard of the host, has all of it without asking.
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.serve(l, nil)
 	p.control.next(t, "connected")
 	if got := p.control.next(t, "described"); got.attrs != attrs {
 		t.Errorf("after reconnecting described as %+v", got.attrs)
@@ -321,4 +335,74 @@ func TestSession(t *testing.T) {
 	if n := p.opamp.Connections(); n != 0 {
 		t.Errorf("%d connections are left", n)
 	}
+}
+
+// The server's clock says that the certificate expired long ago; the host's
+// clock does not. The host renews with its key and is back.
+func TestExpiredCertificateIsRenewed(t *testing.T) {
+	p := newPlane(t, nil)
+	id := p.enrol(holdfast.Attributes{})
+	p.ahead.Store(int64(365 * 24 * time.Hour))
+	p.link(id, holdfast.Attributes{}, holdfast.HostReport{})
+	p.control.next(t, "connected")
+	p.control.next(t, "described")
+}
+
+// A certificate that passes half of its life is replaced on a connection that
+// stands, and what is on disk is the one that the server took.
+func TestCertificateIsRotatedWhileConnected(t *testing.T) {
+	p := newPlane(t, func(*opamp.Config) {})
+	p.life.Store(int64(time.Hour + 4*time.Second)) // it begins an hour back, so half of it is over in two seconds
+	p.restart()
+	dir := t.TempDir()
+	id, err := uplink.Enrol(t.Context(), uplink.Enrolment{Dir: dir, Token: p.token()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		b, err := os.ReadFile(filepath.Join(dir, "host.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := read()
+	p.link(id, holdfast.Attributes{}, holdfast.HostReport{})
+	p.control.next(t, "connected")
+	p.control.next(t, "described")
+	p.control.next(t, "reported")
+	p.control.next(t, "disconnected")
+	p.control.next(t, "connected")
+	p.control.next(t, "described")
+	p.control.next(t, "reported")
+	for range 100 {
+		if read() != before {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("the renewed certificate is not on disk")
+}
+
+// A host that was revoked is refused, does not hammer the server, and is not
+// forgotten by its own state.
+func TestRevokedHostIsRefused(t *testing.T) {
+	p := newPlane(t, nil)
+	id := p.enrol(holdfast.Attributes{})
+	p.store.mu.Lock()
+	h := p.store.hosts[id.Host]
+	h.Revoked = true
+	p.store.hosts[id.Host] = h
+	p.store.mu.Unlock()
+	p.control.mu.Lock()
+	p.control.refuse = holdfast.Errorf(holdfast.Denied, "revoked")
+	p.control.mu.Unlock()
+	link := p.link(id, holdfast.Attributes{}, holdfast.HostReport{})
+	for range 100 {
+		if s := link.State(); s.Err != nil && holdfast.KindOf(s.Err) == holdfast.Denied {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("state %+v", link.State())
 }
