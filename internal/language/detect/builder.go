@@ -13,7 +13,8 @@ type builder struct {
 	class        *ocsf.Class
 	placeholders map[string][]string
 	preds        []predicate
-	known        map[string]int // predicates by their identity
+	known        map[string]int        // predicates by their identity
+	automata     map[string]*automaton // of all programs, by expression
 }
 
 // lowering turns one rule's detection into a tree for the builder's class.
@@ -183,6 +184,13 @@ func (b *builder) intern(p predicate, id string) int {
 	}
 	if p.pats != nil {
 		p.set = newLiteralSet(p.pats)
+	}
+	if p.re != nil {
+		expr := p.re.re.String()
+		if b.automata[expr] == nil {
+			b.automata[expr] = newAutomaton(p.re.re)
+		}
+		p.re = b.automata[expr]
 	}
 	b.known[id] = len(b.preds)
 	b.preds = append(b.preds, p)

@@ -3,6 +3,7 @@ package detect
 import (
 	"math"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,20 +27,44 @@ type pricing struct {
 
 // price estimates the share of events that have the atom. Nobody knows a
 // host's events beforehand; but short literals are more common than long ones,
-// and what many rules name (cmd.exe, /bin/sh) is what hosts run.
+// what many rules name (cmd.exe, /bin/sh) is what hosts run, and a whole value
+// that is one word (true, System, root) is one of few.
 func (p pricing) price(a atom) float64 {
 	var share float64
 	switch a.kind {
 	case present:
 		return 1
 	case whole:
-		share = 0.004
+		share = wholeShare(a.lit)
 	case start, end:
 		share = [...]float64{1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01}[min(len(a.lit), 6)]
 	default:
 		share = [...]float64{1, 0.8, 0.4, 0.15, 0.05, 0.02, 0.012, 0.008, 0.006}[min(len(a.lit), 8)]
+		if rare := rarity(a.lit); len(a.lit) <= 4 {
+			share *= rare
+		}
 	}
 	return min(share*(1+0.3*float64(min(p.uses[a], 200)-1)), 0.95)
+}
+
+func wholeShare(lit string) float64 {
+	switch lit {
+	case "true", "false", "system", "root", "high", "medium", "microsoft corporation", "setvalue", "0x3e7", "-", "0", "1":
+		return 0.3
+	}
+	if strings.ContainsAny(lit, `.\/`) && len(lit) > 4 {
+		return 0.004 // a file, an address, a name in a domain
+	}
+	return 0.06
+}
+
+// rarity is how much rarer than usual the rarest byte of a literal is.
+func rarity(lit string) float64 {
+	least := uint8(255)
+	for i := range len(lit) {
+		least = min(least, commonness[lit[i]])
+	}
+	return max(float64(least)/60, 0.03)
 }
 
 func (p pricing) of(atoms []atom) cover {
@@ -107,7 +132,7 @@ func (p *predicate) necessary() []atom {
 		return there
 	case sigma.Regex:
 		var atoms []atom
-		for _, lit := range regexLiterals(p.re.String()) {
+		for _, lit := range regexLiterals(p.re.re.String()) {
 			atoms = append(atoms, atom{p.field, inside, lit})
 		}
 		if atoms != nil {
@@ -166,8 +191,8 @@ func (p *pattern) atom(field int, cased bool) atom {
 func (p *pattern) exactAtom() bool { return p.shape != glob && p.shape != anything }
 
 const (
-	shortestRegexLiteral = 3
-	mostRegexLiterals    = 64
+	mostRegexLiterals = 64
+	mostRegexChoices  = 16 // of one run of neighbours
 )
 
 // regexLiterals returns folded literals of which every text that the expression
@@ -184,6 +209,8 @@ func requiredIn(re *syntax.Regexp) []string {
 	switch re.Op {
 	case syntax.OpLiteral:
 		return useful(fold(string(re.Rune)))
+	case syntax.OpCharClass:
+		return choicesOf(re)
 	case syntax.OpCapture, syntax.OpPlus:
 		return requiredIn(re.Sub[0])
 	case syntax.OpRepeat:
@@ -199,7 +226,7 @@ func requiredIn(re *syntax.Regexp) []string {
 			}
 			all = append(all, lits...)
 		}
-		if len(all) <= mostRegexLiterals {
+		if len(all) > 0 && len(all) <= mostRegexLiterals {
 			return all
 		}
 	case syntax.OpConcat:
@@ -208,64 +235,117 @@ func requiredIn(re *syntax.Regexp) []string {
 	return nil
 }
 
-// requiredInConcat joins neighbours that are literal but for case, and takes
-// the part whose shortest literal is longest.
+// requiredInConcat multiplies neighbours out that are one of few texts, and
+// takes the part that is least likely to be in a text.
 func requiredInConcat(subs []*syntax.Regexp) []string {
 	var best []string
 	consider := func(lits []string) {
-		if lits != nil && (best == nil || shortest(lits) > shortest(best)) {
+		if lits != nil && (best == nil || likelihood(lits) < likelihood(best)) {
 			best = lits
 		}
 	}
-	run := ""
+	run := []string{""}
+	end := func() {
+		if run[0] != "" {
+			consider(run)
+		}
+		run = []string{""}
+	}
 	for _, sub := range subs {
-		if lit, ok := literalRegex(sub); ok {
-			run += lit
+		if lits := choicesOf(sub); lits != nil && len(lits)*len(run) <= mostRegexChoices {
+			var next []string
+			for _, head := range run {
+				for _, tail := range lits {
+					next = append(next, head+tail)
+				}
+			}
+			run = next
 			continue
 		}
-		consider(useful(run))
-		run = ""
+		end()
 		consider(requiredIn(sub))
 	}
-	consider(useful(run))
+	end()
 	return best
 }
 
-// literalRegex returns the folded text of an expression that fits only it and
-// its other cases: a literal, or a class such as [Pp].
-func literalRegex(re *syntax.Regexp) (string, bool) {
+// likelihood is a rough share of texts that have one of the literals.
+func likelihood(lits []string) float64 {
+	p := pricing{}
+	sum := 0.0
+	for _, l := range lits {
+		sum += p.price(atom{kind: inside, lit: l})
+	}
+	return sum
+}
+
+// choicesOf returns the folded texts of an expression that fits only them and
+// their other cases, if they are few and none is empty: a literal, a class such
+// as [Pp] or [WR], an alternation of those.
+func choicesOf(re *syntax.Regexp) []string {
+	var all []string
+	add := func(s string) bool {
+		if s == "" || strings.ContainsRune(s, utf8.RuneError) || len(all) >= mostRegexChoices {
+			return false
+		}
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+		return true
+	}
 	switch re.Op {
 	case syntax.OpLiteral:
-		return fold(string(re.Rune)), true
-	case syntax.OpCapture:
-		return literalRegex(re.Sub[0])
-	case syntax.OpCharClass:
-		if len(re.Rune) < 2 || len(re.Rune) > 8 {
-			return "", false
+		if !add(fold(string(re.Rune))) {
+			return nil
 		}
-		one := foldRune(re.Rune[0])
-		for i := 0; i < len(re.Rune); i += 2 {
-			if re.Rune[i] != re.Rune[i+1] || foldRune(re.Rune[i]) != one {
-				return "", false
+	case syntax.OpCapture:
+		return choicesOf(re.Sub[0])
+	case syntax.OpCharClass:
+		for i := 0; i+1 < len(re.Rune); i += 2 {
+			if re.Rune[i+1]-re.Rune[i] > mostRegexChoices {
+				return nil
+			}
+			for r := re.Rune[i]; r <= re.Rune[i+1]; r++ {
+				if !add(string(foldRune(r))) {
+					return nil
+				}
 			}
 		}
-		return string(one), true
+	case syntax.OpAlternate:
+		for _, sub := range re.Sub {
+			lits := choicesOf(sub)
+			if lits == nil {
+				return nil
+			}
+			for _, l := range lits {
+				if !add(l) {
+					return nil
+				}
+			}
+		}
+	case syntax.OpConcat:
+		all = []string{""}
+		for _, sub := range re.Sub {
+			lits := choicesOf(sub)
+			if lits == nil || len(lits)*len(all) > mostRegexChoices {
+				return nil
+			}
+			var next []string
+			for _, head := range all {
+				for _, tail := range lits {
+					next = append(next, head+tail)
+				}
+			}
+			all = next
+		}
 	}
-	return "", false
+	return all
 }
 
 func useful(lit string) []string {
 	// U+FFFD in an expression also fits bytes that are not UTF-8.
-	if len(lit) < shortestRegexLiteral || strings.ContainsRune(lit, utf8.RuneError) {
+	if lit == "" || strings.ContainsRune(lit, utf8.RuneError) {
 		return nil
 	}
 	return []string{lit}
-}
-
-func shortest(lits []string) int {
-	n := math.MaxInt
-	for _, l := range lits {
-		n = min(n, len(l))
-	}
-	return n
 }

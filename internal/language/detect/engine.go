@@ -150,6 +150,7 @@ func (c *compiler) addFilters(filters []*sigma.Filter) {
 
 func (c *compiler) compilePrograms() {
 	e := c.engine
+	automata := map[string]*automaton{}
 	homeless := make([]bool, len(c.admitted))
 	for i := range homeless {
 		homeless[i] = true
@@ -165,7 +166,7 @@ func (c *compiler) compilePrograms() {
 			a.when = when
 			rules = append(rules, a)
 		}
-		p, weaknesses, problems := newProgram(class, rules, c.options.Placeholders)
+		p, weaknesses, problems := newProgram(class, rules, c.options.Placeholders, automata)
 		for _, rp := range problems {
 			c.failed[rp.rule] = true
 			c.report(&e.rules[rp.rule].Source.Meta, rp.problem)
@@ -227,3 +228,19 @@ func (e *Engine) Rules() []*Rule { return e.rules }
 
 // Weak returns the rules that are evaluated on most events of a class.
 func (e *Engine) Weak() []Weak { return e.weak }
+
+// Literals returns what the index of a class looks for in each field (-1 are
+// keywords), folded; for benchmarks.
+func (e *Engine) Literals(class int) map[int][]string {
+	n, ok := e.byClass[class]
+	if !ok {
+		return nil
+	}
+	all := map[int][]string{}
+	for _, a := range e.programs[n].atomList {
+		if a.kind != present && a.lit != "" {
+			all[a.field] = append(all[a.field], a.lit)
+		}
+	}
+	return all
+}

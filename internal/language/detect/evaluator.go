@@ -12,14 +12,15 @@ import (
 // what correlations have counted. It is not safe for concurrent use; use one
 // per goroutine, with the events of a host all to the same.
 type Evaluator struct {
-	engine    *Engine
-	scratches []*scratch // by program; made at first use
-	counters  []*counter // by correlation
-	hash      hasher
-	matches   []int32
-	match     Match
-	events    uint64
-	costs     costs
+	engine     *Engine
+	scratches  []*scratch // by program; made at first use
+	counters   []*counter // by correlation
+	hash       hasher
+	matches    []int32
+	match      Match
+	events     uint64
+	candidates uint64
+	costs      costs
 }
 
 // NewEvaluator returns an evaluator that has seen nothing.
@@ -55,6 +56,7 @@ func (v *Evaluator) Evaluate(ev *ocsf.Event, sink func(*Match)) {
 	} else {
 		v.matches = p.run(s, v.matches[:0])
 	}
+	v.candidates += uint64(len(s.candidates))
 	if len(v.matches) == 0 {
 		return
 	}
@@ -76,17 +78,15 @@ func (v *Evaluator) Evaluate(ev *ocsf.Event, sink func(*Match)) {
 	}
 }
 
+// Engine returns what the evaluator runs.
+func (v *Evaluator) Engine() *Engine { return v.engine }
+
 // Events returns how many events were evaluated.
 func (v *Evaluator) Events() uint64 { return v.events }
 
-// Candidates returns how many rules the index could not rule out for the last
-// event, for benchmarks.
-func (v *Evaluator) Candidates(class int) int {
-	if n, ok := v.engine.byClass[class]; ok && v.scratches[n] != nil {
-		return len(v.scratches[n].candidates)
-	}
-	return 0
-}
+// CandidateCount returns how many rules were evaluated, over all events: those
+// that the index could not rule out.
+func (v *Evaluator) CandidateCount() uint64 { return v.candidates }
 
 // Evicted returns, by the id of each correlation that had to forget something
 // to stay within its bounds, how many groups or entries it forgot.

@@ -3,6 +3,7 @@ package detect
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math/bits"
 	"slices"
 )
@@ -68,7 +69,7 @@ func (g *grams) any(text []byte) bool {
 			return true
 		}
 	}
-	var room [1]int32
+	var room [8]int32
 	return g.four != nil && len(g.four.find(text, room[:0], true)) > 0 ||
 		g.two != nil && len(g.two.find(text, room[:0], true)) > 0
 }
@@ -76,8 +77,7 @@ func (g *grams) any(text []byte) bool {
 // window is the pass for literals of at least size bytes.
 type window struct {
 	size    int
-	mask    uint32 // of the bytes of a window
-	shift   uint   // from a hash to a bit of the bitmap
+	shift   uint // from a hash to a bit of the bitmap
 	bitmap  []uint64
 	slots   []windowSlot // open addressing by the upper bits of the hash
 	entries []windowEntry
@@ -100,10 +100,7 @@ func newWindow(lits []gramLiteral, size int) *window {
 	if len(lits) == 0 {
 		return nil
 	}
-	w := &window{size: size, mask: uint32(1<<(8*size) - 1)}
-	if size == 4 {
-		w.mask = ^uint32(0)
-	}
+	w := &window{size: size}
 	// A bitmap at most one in 32 full, between 1 Kbit and 256 Kbit.
 	order := min(max(bits.Len(uint(len(lits)*32)), 10), 18)
 	w.shift = uint(32 - order)
@@ -143,30 +140,51 @@ func (w *window) slot(key uint32) *windowSlot {
 }
 
 func (w *window) find(text []byte, found []int32, first bool) []int32 {
-	if len(text) < w.size {
-		return found
-	}
-	var key uint32
-	for i := range w.size - 1 {
-		key |= uint32(text[i]) << (8 * (i + 1))
-	}
-	top := uint(8 * (w.size - 1))
-	bitmap, shift := w.bitmap, w.shift
-	for i := w.size - 1; i < len(text); i++ {
-		key = key>>8 | uint32(text[i])<<top
-		h := key * windowHash >> shift
-		if bitmap[h>>6]&(1<<(h&63)) == 0 {
-			continue
-		}
-		slot := w.slot(key)
-		for _, e := range w.entries[slot.first : slot.first+slot.count] {
-			from := i - w.size + 1 - int(e.offset)
-			if from >= 0 && len(text)-from >= len(e.lit) && string(text[from:from+len(e.lit)]) == e.lit {
-				found = append(found, e.id)
-				if first {
-					return found
+	i := 0
+	if w.size == 4 {
+		// Four windows at a time out of one load; one branch for all of them.
+		bitmap, shift := w.bitmap, w.shift
+		for ; i+8 <= len(text); i += 4 {
+			x := binary.LittleEndian.Uint64(text[i:])
+			h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>8)*windowHash>>shift
+			h2, h3 := uint32(x>>16)*windowHash>>shift, uint32(x>>24)*windowHash>>shift
+			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
+			b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
+			if (b0|b1|b2|b3)&1 == 0 {
+				continue
+			}
+			for j, b := range [...]uint64{b0, b1, b2, b3} {
+				if b&1 != 0 {
+					found = w.verify(text, i+j, uint32(x>>(8*j)), found)
 				}
 			}
+			if first && len(found) > 0 {
+				return found
+			}
+		}
+	}
+	for ; i+w.size <= len(text); i++ {
+		key := uint32(text[i]) | uint32(text[i+1])<<8
+		if w.size == 4 {
+			key |= uint32(text[i+2])<<16 | uint32(text[i+3])<<24
+		}
+		if h := key * windowHash >> w.shift; w.bitmap[h>>6]>>(h&63)&1 != 0 {
+			found = w.verify(text, i, key, found)
+			if first && len(found) > 0 {
+				return found
+			}
+		}
+	}
+	return found
+}
+
+// verify compares the literals that chose the window key, which is at i.
+func (w *window) verify(text []byte, i int, key uint32, found []int32) []int32 {
+	slot := w.slot(key)
+	for _, e := range w.entries[slot.first : slot.first+slot.count] {
+		from := i - int(e.offset)
+		if from >= 0 && len(text)-from >= len(e.lit) && string(text[from:from+len(e.lit)]) == e.lit {
+			found = append(found, e.id)
 		}
 	}
 	return found

@@ -2,7 +2,6 @@ package detect
 
 import (
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -27,7 +26,7 @@ type predicate struct {
 	int   int64
 	num   float64
 	pat   pattern
-	re    *regexp.Regexp
+	re    *automaton
 	net   netip.Prefix
 	pats  []pattern   // a Match of any of several
 	set   *literalSet // made of pats
@@ -38,13 +37,15 @@ type predicate struct {
 func newPredicate(t *sigma.Test, field, other int) predicate {
 	p := predicate{
 		op: t.Op, part: t.Part, where: t.Where, cased: t.Cased, want: t.Want, field: field, other: other,
-		int: t.Int, whole: t.Integer, num: t.Number, re: t.Regexp, net: t.Prefix,
+		int: t.Int, whole: t.Integer, num: t.Number, net: t.Prefix,
 	}
 	switch t.Op {
 	case sigma.Match:
 		p.pat = newPattern(t.Pattern, !t.Cased)
 	case sigma.Equal:
 		p.text = t.Source
+	case sigma.Regex:
+		p.re = &automaton{re: t.Regexp}
 	}
 	return p
 }
@@ -61,7 +62,7 @@ func (p *predicate) holds(s *scratch) bool {
 		return false
 	case sigma.Regex:
 		for _, t := range s.textsOf(p.field) {
-			if p.re.MatchString(t.raw) {
+			if p.re.find(t.raw) {
 				return true
 			}
 		}

@@ -16,6 +16,7 @@ type program struct {
 	code     code
 	rules    []programRule
 	atoms    []posting
+	atomList []atom        // what they are, in the same order
 	indexes  []*fieldIndex // of fields, by ordinal
 	byField  []*fieldIndex // the same, at their ordinals; nil without atoms
 	keywords *fieldIndex   // of the whole event; nil if no rule needs it
@@ -49,8 +50,8 @@ type ruleProblem struct {
 	problem sigma.Problem
 }
 
-func newProgram(class *ocsf.Class, rules []admitted, placeholders map[string][]string) (*program, []weakness, []ruleProblem) {
-	b := &builder{class: class, placeholders: placeholders, known: map[string]int{}}
+func newProgram(class *ocsf.Class, rules []admitted, placeholders map[string][]string, automata map[string]*automaton) (*program, []weakness, []ruleProblem) {
+	b := &builder{class: class, placeholders: placeholders, known: map[string]int{}, automata: automata}
 	var (
 		trees    []*tree
 		kept     []int
@@ -133,6 +134,7 @@ func (p *program) index(b *builder, trees []*tree, kept []int) (weaknesses []wea
 			}
 		}
 	}
+	p.atomList = atoms
 	p.markKnown(b, numbers)
 	p.byField = make([]*fieldIndex, len(p.class.Fields))
 	for _, f := range newIndexes(atoms) {

@@ -140,7 +140,10 @@ func (p *predicate) cost() int {
 		}
 		return 5
 	case sigma.Regex:
-		return 1000
+		if p.re.table != nil {
+			return 200
+		}
+		return 5000
 	case sigma.Within, sigma.Same:
 		return 50
 	}

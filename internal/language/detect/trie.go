@@ -10,7 +10,7 @@ type trie struct {
 
 type trieSlot struct {
 	key  uint32 // node<<8 | byte
-	next uint32 // 0 is empty: no edge leads to the root
+	next uint32 // node<<1, and 1 if literals end there; 0 is empty: no edge leads to the root
 }
 
 // trieNode says which literals end at a node.
@@ -63,7 +63,9 @@ func newTrie(lits []trieLiteral, backward bool) *trie {
 		for t.slots[i&uint32(size-1)].next != 0 {
 			i++
 		}
-		t.slots[i&uint32(size-1)] = trieSlot{key, next[key]}
+		n := t.nodes[next[key]]
+		ends := uint32(min(len(n.here)+len(n.whole), 1))
+		t.slots[i&uint32(size-1)] = trieSlot{key, next[key]<<1 | ends}
 	}
 	return t
 }
@@ -72,23 +74,27 @@ func trieHash(key uint32) uint32 { h := key * windowHash; return h ^ h>>15 }
 
 // find appends the numbers of the literals that fit.
 func (t *trie) find(text []byte, found []int32) []int32 {
-	node, mask := uint32(0), uint32(len(t.slots)-1)
 	found = append(found, t.nodes[0].here...)
+	node, mask := uint32(0), uint32(len(t.slots)-1)
 	for i := range len(text) {
 		c := text[i]
 		if t.backward {
 			c = text[len(text)-1-i]
 		}
 		key := node<<8 | uint32(c)
-		slot := trieHash(key)
-		for t.slots[slot&mask].key != key || t.slots[slot&mask].next == 0 {
-			if t.slots[slot&mask].next == 0 {
-				return found
-			}
-			slot++
+		at := trieHash(key)
+		slot := t.slots[at&mask]
+		for slot.key != key && slot.next != 0 {
+			at++
+			slot = t.slots[at&mask]
 		}
-		node = t.slots[slot&mask].next
-		found = append(found, t.nodes[node].here...)
+		if slot.next == 0 {
+			return found
+		}
+		node = slot.next >> 1
+		if slot.next&1 != 0 {
+			found = append(found, t.nodes[node].here...)
+		}
 	}
 	return append(found, t.nodes[node].whole...)
 }

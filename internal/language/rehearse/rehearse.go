@@ -35,6 +35,7 @@ type Request struct {
 	N      int               `json:"n"`                // from 1; echoed
 	Class  string            `json:"class,omitempty"`  // "process_activity" if empty
 	Fields map[string]string `json:"fields"`           // as people write them: Sigma's names or OCSF paths
+	Raw    map[string][]byte `json:"raw,omitempty"`    // more of them, whose values are not UTF-8
 	At     time.Time         `json:"at,omitzero"`      // when it happened, by the event's own clock
 	Fresh  bool              `json:"fresh,omitempty"`  // evaluate it as the first event of a host, so that no other counts
 	Repeat int               `json:"repeat,omitempty"` // evaluate it as often as this, to measure it
@@ -163,6 +164,12 @@ func (s *server) event(r Request) (*ocsf.Event, error) {
 	class := s.classes[r.Class]
 	if class == nil {
 		return nil, fmt.Errorf("this build supplies no %s", r.Class)
+	}
+	for name, value := range r.Raw {
+		if r.Fields == nil {
+			r.Fields = map[string]string{}
+		}
+		r.Fields[name] = string(value)
 	}
 	e, err := class.FromWritten(r.Fields)
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
 
-// layout holds a class for each kind of event that files can be of. The rules
+// Layout holds a class for each kind of event that files can be of. The rules
 // decide the fields: a class has those its rules read, and no others.
-type layout struct {
-	classes []*ocsf.Class
+type Layout struct {
+	Classes []*ocsf.Class
 	byKind  map[string]*ocsf.Class
-	unknown *ocsf.Class // of events that do not say what they are: every rule may match
+	Unknown *ocsf.Class // of events that do not say what they are: every rule may match
 }
 
 // kindKey is the same for the same log sources.
@@ -26,11 +26,11 @@ func kindKey(sources []ocsf.LogSource) string {
 	return b.String()
 }
 
-// newLayout lays out classes for a set. Rules of log sources that no table
+// NewLayout lays out classes for a set. Rules of log sources that no table
 // names get a kind of their own, which a record can only be of if it is said
 // which log source its file has.
-func newLayout(set sigma.Set) *layout {
-	l := &layout{byKind: map[string]*ocsf.Class{}}
+func NewLayout(set sigma.Set) *Layout {
+	l := &Layout{byKind: map[string]*ocsf.Class{}}
 	kinds := append(ocsf.WindowsKinds(), ocsf.OtherKinds()...)
 	for _, r := range set.Rules {
 		kinds = append(kinds, []ocsf.LogSource{r.LogSource})
@@ -51,12 +51,12 @@ func newLayout(set sigma.Set) *layout {
 			everySource = append(everySource, r.LogSource)
 		}
 	}
-	l.unknown = l.add(everySource, set, all)
+	l.Unknown = l.add(everySource, set, all)
 	return l
 }
 
-func (l *layout) add(sources []ocsf.LogSource, set sigma.Set, wanted func(*sigma.Rule) bool) *ocsf.Class {
-	c := &ocsf.Class{UID: len(l.classes) + 1, Name: sources2name(sources), Open: true}
+func (l *Layout) add(sources []ocsf.LogSource, set sigma.Set, wanted func(*sigma.Rule) bool) *ocsf.Class {
+	c := &ocsf.Class{UID: len(l.Classes) + 1, Name: sources2name(sources), Open: true}
 	for _, s := range sources {
 		c.Sources = append(c.Sources, ocsf.Source{LogSource: s, When: -1})
 	}
@@ -88,7 +88,7 @@ func (l *layout) add(sources []ocsf.LogSource, set sigma.Set, wanted func(*sigma
 	for _, n := range slices.Sorted(maps.Keys(names)) {
 		c.Fields = append(c.Fields, ocsf.Field{Path: n, Type: "string"})
 	}
-	l.classes = append(l.classes, c.Index())
+	l.Classes = append(l.Classes, c.Index())
 	l.byKind[kindKey(sources)] = c
 	return c
 }
@@ -110,10 +110,10 @@ func sources2name(sources []ocsf.LogSource) string {
 	return strings.Join(parts, "/")
 }
 
-// classOf returns the class of a record, or nil if no rule wants to see it.
-func (l *layout) classOf(sources []ocsf.LogSource) *ocsf.Class {
+// ClassOf returns the class of a record, or nil if no rule wants to see it.
+func (l *Layout) ClassOf(sources []ocsf.LogSource) *ocsf.Class {
 	if sources == nil {
-		return l.unknown
+		return l.Unknown
 	}
 	if c := l.byKind[kindKey(sources)]; c != nil {
 		return c
@@ -122,8 +122,8 @@ func (l *layout) classOf(sources []ocsf.LogSource) *ocsf.Class {
 	return l.byKind[kindKey(sources[:1])]
 }
 
-// bind lays a record out as an event of class c.
-func bind(ev *ocsf.Event, c *ocsf.Class, r *Record, withMessage bool) {
+// Bind lays a record out as an event of class c.
+func Bind(ev *ocsf.Event, c *ocsf.Class, r *Record, withMessage bool) {
 	if cap(ev.Values) < len(c.Fields) {
 		ev.Values = make([]ocsf.Value, len(c.Fields))
 	}

@@ -30,7 +30,7 @@ type Options struct {
 // the files of one scanner.
 type Scanner struct {
 	options   Options
-	layout    *layout
+	layout    *Layout
 	engine    *detect.Engine
 	evaluator *detect.Evaluator
 	event     ocsf.Event
@@ -66,9 +66,9 @@ func New(set sigma.Set, o Options) (*Scanner, []sigma.Problem) {
 	if o.LogSource != nil {
 		set.Rules = append([]*sigma.Rule(nil), set.Rules...)
 	}
-	s := &Scanner{options: o, layout: newLayout(set)}
+	s := &Scanner{options: o, layout: NewLayout(set)}
 	var problems []sigma.Problem
-	s.engine, problems = detect.Compile(set, detect.Options{Classes: s.layout.classes, Placeholders: o.Placeholders})
+	s.engine, problems = detect.Compile(set, detect.Options{Classes: s.layout.Classes, Placeholders: o.Placeholders})
 	s.evaluator = s.engine.NewEvaluator()
 	return s, problems
 }
@@ -126,7 +126,7 @@ func (s *Scanner) record(name string, rec *Record, sum *Summary, hit func(Hit) e
 	if s.options.LogSource != nil {
 		rec.Sources = []ocsf.LogSource{*s.options.LogSource}
 	}
-	class := s.layout.classOf(rec.Sources)
+	class := s.layout.ClassOf(rec.Sources)
 	if class == nil {
 		sum.Unrouted++
 		return nil
@@ -136,7 +136,7 @@ func (s *Scanner) record(name string, rec *Record, sum *Summary, hit func(Hit) e
 	}
 	s.clock = rec.Time
 	s.event.Reset()
-	bind(&s.event, class, rec, true)
+	Bind(&s.event, class, rec, true)
 	var failed error
 	s.evaluator.Evaluate(&s.event, func(m *detect.Match) {
 		if failed != nil {

@@ -1,0 +1,214 @@
+package detect
+
+import (
+	"encoding/binary"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"unicode/utf8"
+)
+
+// automaton decides whether a regular expression is found in a text of ASCII,
+// one table look-up a byte. It is the deterministic automaton of the program
+// that package regexp would interpret, built when rules are compiled, if it
+// stays small; for others, and for texts with other characters, regexp itself
+// is asked. Either is linear in the text.
+type automaton struct {
+	re      *regexp.Regexp
+	table   []uint16 // by state<<shift | class of the byte
+	classes [utf8.RuneSelf]uint8
+	shift   uint
+	atEnd   []bool // by state: the expression is found if the text ends here
+}
+
+const (
+	mostStates = 1024
+	foundState = 0 // stays found
+	startState = 1
+)
+
+// newAutomaton returns an automaton for re, which has no table if it would be
+// too large.
+func newAutomaton(re *regexp.Regexp) *automaton {
+	a := &automaton{re: re}
+	parsed, err := syntax.Parse(re.String(), syntax.Perl)
+	if err != nil {
+		return a
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil || len(prog.Inst) > 4096 {
+		return a
+	}
+	b := automatonBuilder{prog: prog, ids: map[string]uint16{}, seen: make([]uint32, len(prog.Inst))}
+	representatives := b.splitBytes(a)
+	if !b.build(a, representatives) {
+		a.table, a.atEnd = nil, nil
+	}
+	return a
+}
+
+// find reports whether the expression is found in text.
+func (a *automaton) find(text string) bool {
+	if a.table == nil {
+		return a.re.MatchString(text)
+	}
+	state := uint32(startState)
+	for i := range len(text) {
+		c := text[i]
+		if c >= utf8.RuneSelf {
+			return a.re.MatchString(text)
+		}
+		state = uint32(a.table[state<<a.shift|uint32(a.classes[c])])
+		if state == foundState {
+			return true
+		}
+	}
+	return a.atEnd[state]
+}
+
+// automatonBuilder does the subset construction. A state is the set of
+// instructions that wait before the next byte, and what the byte before was,
+// for ^, $ and \b.
+type automatonBuilder struct {
+	prog   *syntax.Prog
+	ids    map[string]uint16
+	states []automatonState
+	seen   []uint32 // by instruction: the closure it was last added in
+	number uint32
+	list   []uint32
+}
+
+type automatonState struct {
+	insts  []uint32
+	before rune // -1 at the start; else '\n', 'a' for a word character, ' ' for another
+}
+
+// splitBytes finds the bytes that no instruction tells apart, numbers their
+// classes, and returns one byte of each.
+func (b *automatonBuilder) splitBytes(a *automaton) []byte {
+	var representatives []byte
+	signatures := map[string]uint8{}
+	var sig []byte
+	for c := range byte(utf8.RuneSelf) {
+		sig = append(sig[:0], byte(kindOf(rune(c))))
+		for i := range b.prog.Inst {
+			switch inst := &b.prog.Inst[i]; inst.Op {
+			case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
+				if inst.MatchRune(rune(c)) {
+					sig = append(sig, 1)
+				} else {
+					sig = append(sig, 0)
+				}
+			}
+		}
+		class, known := signatures[string(sig)]
+		if !known {
+			class = uint8(len(representatives))
+			signatures[string(sig)] = class
+			representatives = append(representatives, c)
+		}
+		a.classes[c] = class
+	}
+	for 1<<a.shift < len(representatives) {
+		a.shift++
+	}
+	return representatives
+}
+
+func kindOf(r rune) rune {
+	switch {
+	case r == '\n':
+		return '\n'
+	case syntax.IsWordChar(r):
+		return 'a'
+	}
+	return ' '
+}
+
+func (b *automatonBuilder) build(a *automaton, representatives []byte) bool {
+	b.states = append(b.states, automatonState{}) // foundState
+	b.id([]uint32{uint32(b.prog.Start)}, -1)
+	for s := startState; s < len(b.states); s++ {
+		if len(b.states) > mostStates {
+			return false
+		}
+		for len(a.table) < (s+1)<<a.shift {
+			a.table = append(a.table, foundState)
+		}
+		for class, c := range representatives {
+			a.table[s<<a.shift|class] = b.step(b.states[s], c)
+		}
+	}
+	a.atEnd = make([]bool, len(b.states))
+	a.atEnd[foundState] = true
+	for s := startState; s < len(b.states); s++ {
+		a.atEnd[s] = b.closure(b.states[s], -1)
+	}
+	return true
+}
+
+// step returns the state after byte c.
+func (b *automatonBuilder) step(s automatonState, c byte) uint16 {
+	if b.closure(s, rune(c)) {
+		return foundState
+	}
+	var next []uint32
+	for _, pc := range b.list {
+		if inst := &b.prog.Inst[pc]; inst.MatchRune(rune(c)) {
+			next = append(next, inst.Out)
+		}
+	}
+	next = append(next, uint32(b.prog.Start)) // a search may start anywhere
+	return b.id(next, kindOf(rune(c)))
+}
+
+// closure follows everything that needs no byte, when c (or the end, -1) comes
+// next, and leaves the instructions that do in b.list. It reports whether the
+// expression is found.
+func (b *automatonBuilder) closure(s automatonState, c rune) bool {
+	b.number++
+	b.list = b.list[:0]
+	flags := syntax.EmptyOpContext(s.before, c)
+	stack := slices.Clone(s.insts)
+	for len(stack) > 0 {
+		pc := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if b.seen[pc] == b.number {
+			continue
+		}
+		b.seen[pc] = b.number
+		switch inst := &b.prog.Inst[pc]; inst.Op {
+		case syntax.InstMatch:
+			return true
+		case syntax.InstAlt, syntax.InstAltMatch:
+			stack = append(stack, inst.Out, inst.Arg)
+		case syntax.InstCapture, syntax.InstNop:
+			stack = append(stack, inst.Out)
+		case syntax.InstEmptyWidth:
+			if syntax.EmptyOp(inst.Arg)&^flags == 0 {
+				stack = append(stack, inst.Out)
+			}
+		case syntax.InstFail:
+		default:
+			b.list = append(b.list, pc)
+		}
+	}
+	return false
+}
+
+// id numbers a state.
+func (b *automatonBuilder) id(insts []uint32, before rune) uint16 {
+	slices.Sort(insts)
+	insts = slices.Compact(insts)
+	key := binary.LittleEndian.AppendUint32(nil, uint32(before))
+	for _, pc := range insts {
+		key = binary.LittleEndian.AppendUint32(key, pc)
+	}
+	id, known := b.ids[string(key)]
+	if !known {
+		id = uint16(len(b.states))
+		b.ids[string(key)] = id
+		b.states = append(b.states, automatonState{insts, before})
+	}
+	return id
+}

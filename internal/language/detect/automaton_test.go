@@ -1,0 +1,132 @@
+package detect
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var automatonExpressions = []string{
+	``, `a`, `^a`, `a$`, `^$`, `^a.*b$`, `(?m)^b$`, `(?s)a.b`, `a.b`, `(?i)sAk`, `\bab\b`, `\Bb`, `[^a]b`, `a{3,5}b`, `(a|b)+c`, `(?:ab)*$`,
+	`\s[a-f0-9]{4}\s[a-f0-9]{2}`, `-(W|R)\s?(\s|"|')([0-9a-fA-F]{2}\s?){2,4}(\s|"|')`, `\w+` + "`" + `(\w+|-|.)`, `(a?){20}a{20}`, `x*`, `\d\D\s\S\w\W`, `[[:punct:]]`, `é`,
+	`(?m)a$\nb`, `\Aa\z`, `a|bc|def`, `.{3}b`,
+}
+
+func sameAsRegexp(t *testing.T, expr, text string) {
+	re, err := regexp.Compile(expr)
+	if err != nil || len(expr) > 200 {
+		return
+	}
+	if got, want := newAutomaton(re).find(text), re.MatchString(text); got != want {
+		t.Errorf("automaton of %q finds %v in %q, regexp %v", expr, got, text, want)
+	}
+}
+
+func TestAutomatonFindsWhatRegexpFinds(t *testing.T) {
+	texts := []string{"", "a", "b", "ab", "aab", "a\nb", "\nb\n", "b\n", "SAK", "ſak", "aaab", "aaaaaab", "cabc", "ab c", "c ab", " 12af 0b", ` -W "0a 0b"`, "x`y", strings.Repeat("a", 25), "1a !b.", "é", "aéb", "a\xffb", "def", "xyzb"}
+	for _, expr := range automatonExpressions {
+		for _, text := range texts {
+			sameAsRegexp(t, expr, text)
+		}
+	}
+}
+
+func TestAutomatonIsBuiltForWhatRulesUse(t *testing.T) {
+	for expr, want := range map[string]bool{
+		`\s[a-fA-F0-9]{64}\s[a-fA-F0-9]{16}`: true,
+		`(?i)invoke-\w+\s+`:                  true,
+		`(a|b)*a(a|b){12}`:                   false, // needs 2^12 states: regexp is asked
+	} {
+		if got := newAutomaton(regexp.MustCompile(expr)).table != nil; got != want {
+			t.Errorf("%q has a table: %v, want %v", expr, got, want)
+		}
+	}
+}
+
+func FuzzAutomatonFindsWhatRegexpFinds(f *testing.F) {
+	for _, expr := range automatonExpressions {
+		f.Add(expr, "aab b")
+	}
+	f.Fuzz(sameAsRegexp)
+}
+
+// What a regular expression is found in must have one of its literals, or the
+// index would lose matches.
+func FuzzRegexLiteralsAreNecessary(f *testing.F) {
+	for _, expr := range automatonExpressions {
+		f.Add(expr, "aab b")
+		f.Add(expr, ` -W "0a 0b"`)
+	}
+	f.Fuzz(func(t *testing.T, expr, text string) {
+		re, err := regexp.Compile(expr)
+		if err != nil || len(expr) > 200 {
+			return
+		}
+		lits := regexLiterals(expr)
+		if lits == nil || !re.MatchString(text) {
+			return
+		}
+		folded := fold(text)
+		for _, l := range lits {
+			if strings.Contains(folded, l) {
+				return
+			}
+		}
+		t.Errorf("%q is found in %q, which has none of %q", expr, text, lits)
+	})
+}
+
+// Folding eight bytes at once must do what folding one by one does.
+func FuzzFold(f *testing.F) {
+	f.Add("ABCDEFGH@[`{éÉ\xff\x80")
+	f.Add(strings.Repeat("Zz", 9) + "K")
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, want := string(appendFold(nil, s)), string(appendFoldRunes(nil, s)); got != want {
+			t.Errorf("fold of %q is %q, by runes %q", s, got, want)
+		}
+	})
+}
+
+// The index must find exactly the literals that are there.
+func FuzzGramsFindLiterals(f *testing.F) {
+	f.Add("abcd,bc,a,abcdabcd,cdab", "xabcdabcdx")
+	f.Add("a,,b", "")
+	f.Fuzz(func(t *testing.T, list, text string) {
+		lits := strings.Split(list, ",")
+		if len(lits) > 100 {
+			return
+		}
+		var inside []gramLiteral
+		var anchored []trieLiteral
+		for i, l := range lits {
+			inside = append(inside, gramLiteral{l, i})
+			anchored = append(anchored, trieLiteral{l, i%2 == 0, i})
+		}
+		check := func(what string, found []int32, want func(i int) bool) {
+			have := map[int32]bool{}
+			for _, id := range found {
+				have[id] = true
+			}
+			for i, l := range lits {
+				if have[int32(i)] != want(i) {
+					t.Errorf("%s: %q in %q: found %v", what, l, text, have[int32(i)])
+				}
+			}
+		}
+		g := newGrams(inside)
+		check("inside", g.find([]byte(text), nil), func(i int) bool { return strings.Contains(text, lits[i]) })
+		any := false
+		for _, l := range lits {
+			any = any || strings.Contains(text, l)
+		}
+		if g.any([]byte(text)) != any {
+			t.Errorf("any of %q in %q: %v", lits, text, !any)
+		}
+		check("forward", newTrie(anchored, false).find([]byte(text), nil), func(i int) bool {
+			return i%2 == 0 && text == lits[i] || i%2 == 1 && strings.HasPrefix(text, lits[i])
+		})
+		check("backward", newTrie(anchored, true).find([]byte(text), nil), func(i int) bool {
+			return i%2 == 0 && text == lits[i] || i%2 == 1 && strings.HasSuffix(text, lits[i])
+		})
+	})
+}
