@@ -19,7 +19,7 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, ar
 // open starts a browser profile of its own, and watches it.
 async function open(options = {}) {
   const context = await browser.newContext({ viewport: wide, baseURL: base, locale: "en-GB", timezoneId: "UTC", ...options });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   page.expected = []; // statuses that the test provokes
   page.on("pageerror", (e) => troubles.push(`${page.url()}: ${e}`));
@@ -81,7 +81,7 @@ try {
     await page.keyboard.press("/");
     await page.keyboard.type("workbench");
     await page.waitForFunction(() => document.querySelectorAll("#hosts tbody tr").length === 1);
-    assert.match(page.url(), /q=workbench/);
+    assert.match(page.url(), /\/fleet\?q=workbench$/);
     await page.click("#hosts a.strong");
     await page.waitForSelector("#slots");
     assert.match(await text(page, "h1"), /workbench/);

@@ -67,7 +67,7 @@ func TestBrowser(t *testing.T) {
 	s := httptest.NewServer(mux)
 	defer s.Close()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, "console.test.mjs", s.URL, link)
 	cmd.Dir = web

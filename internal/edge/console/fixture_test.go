@@ -350,7 +350,7 @@ func (f *fixture) Overview(context.Context) (Overview, error) {
 	if len(f.rolls) > 0 {
 		o.Rollout = &f.rolls[0].RolloutRow
 	}
-	o.Findings = f.found[:min(len(f.found), 6)]
+	o.Findings = f.found[:min(len(f.found), 10)]
 	for _, e := range slices.Backward(f.entries) {
 		if o.Decisions = append(o.Decisions, e); len(o.Decisions) == 6 {
 			break

@@ -24,7 +24,7 @@ func TestOverviewSaysHowTheFleetIs(t *testing.T) {
 	a.has(".rollout-card", "running", "2026.11.21-2", "Evidence of harm 0.62", "halts at 1,000")
 	a.count(".rollout-card .ringbars li", 3)
 	a.count(".trend g", 48)
-	a.count(".lines li", 6)
+	a.count(".lines li", 10)
 	a.has(".timeline", "ring general opened")
 	a.has(".loss", "Events dropped 1,204")
 	a.has(".clock", "Local clock", "heartbeat 1 s, window 15 s")

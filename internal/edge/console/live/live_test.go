@@ -298,7 +298,7 @@ func TestFindingsAreSearchedAndPaged(t *testing.T) {
 			n += c
 		}
 	}
-	if err != nil || n != 130 || len(o.Findings) != 6 {
+	if err != nil || n != 130 || len(o.Findings) != 10 {
 		t.Errorf("trend counts %d of 130, %d listed, err %v", n, len(o.Findings), err)
 	}
 }

@@ -59,7 +59,7 @@ func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
 	if len(rows) > 0 {
 		o.Rollout = &rows[0]
 	}
-	found, err := s.Store.Findings(ctx, store.FindingFilter{Limit: 6})
+	found, err := s.Store.Findings(ctx, store.FindingFilter{Limit: 10})
 	if err != nil {
 		return o, err
 	}
