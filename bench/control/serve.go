@@ -1,0 +1,252 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"github.com/open-telemetry/opamp-go/server"
+	"github.com/open-telemetry/opamp-go/server/types"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/opamp"
+	"github.com/holdfast-security/holdfast/internal/wire"
+)
+
+// stats are what the server process says of itself.
+type stats struct {
+	Connections int
+	Messages    uint64
+	CPU         float64 // seconds
+	Resident    uint64  // bytes
+	Live        uint64  // bytes of heap objects and stacks
+}
+
+// under is a server being measured.
+type under interface {
+	connections() int
+	push(release string) // tells every host of an offer
+}
+
+// messages counts what arrived.
+var messages atomic.Uint64
+
+func serve(args []string) error {
+	kind, caDir, address := args[0], args[1], args[2]
+	ca, err := enrol.OpenCA(caDir, time.Now())
+	if err != nil {
+		return err
+	}
+	cfg, err := ca.TLSConfig([]string{"127.0.0.1"}, time.Now)
+	if err != nil {
+		return err
+	}
+	var u under
+	if kind == "plain" {
+		u, address, err = servePlain(ca, cfg, address)
+	} else {
+		u, address, err = serveOurs(ca, cfg, address)
+	}
+	if err != nil {
+		return err
+	}
+	answer := json.NewEncoder(os.Stdout)
+	if err := answer.Encode(struct{ Address string }{address}); err != nil {
+		return err
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
+		case "push":
+			go u.push(arg)
+		case "rest":
+			runtime.GC()
+			debug.FreeOSMemory()
+		}
+		s, err := look(u)
+		if err != nil {
+			return err
+		}
+		if err := answer.Encode(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func look(u under) (stats, error) {
+	s := stats{Connections: u.connections(), Messages: messages.Load()}
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return s, err
+	}
+	s.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return s, err
+	}
+	pages, err := strconv.ParseUint(strings.Fields(string(b))[1], 10, 64)
+	if err != nil {
+		return s, err
+	}
+	s.Resident = pages * uint64(os.Getpagesize())
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(sample)
+	s.Live = sample[0].Value.Uint64() + sample[1].Value.Uint64()
+	return s, nil
+}
+
+func offerOf(release string) holdfast.Offer {
+	return holdfast.Offer{
+		Lease: release, Channel: holdfast.Rules, Digest: holdfast.DigestOf([]byte(release)), Version: release,
+		Release: holdfast.ReleaseID(release), Arm: holdfast.New, Expires: time.Now().Add(time.Hour),
+	}
+}
+
+// ours is edge/opamp with a counter behind it.
+type ours struct {
+	server *opamp.Server
+	mu     sync.Mutex
+	offer  *holdfast.Offer
+}
+
+func serveOurs(ca *enrol.CA, cfg *tls.Config, address string) (under, string, error) {
+	u := &ours{}
+	log := slog.New(slog.DiscardHandler)
+	var err error
+	u.server, err = opamp.New(opamp.Config{
+		Control: u, Now: time.Now, Log: log, Heartbeat: time.Second, Silence: time.Minute,
+		Identify: func(r *http.Request) (holdfast.HostID, error) { return ca.Host(r, time.Now()) },
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(wire.OpAMPPath, u.server)
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, "", err
+	}
+	s := &http.Server{Handler: mux, TLSConfig: cfg, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	go func() {
+		fmt.Fprintln(os.Stderr, "bench/control:", s.ServeTLS(l, "", ""))
+	}()
+	return u, l.Addr().String(), nil
+}
+
+func (u *ours) connections() int { return u.server.Connections() }
+
+func (u *ours) push(release string) {
+	o := offerOf(release)
+	u.mu.Lock()
+	u.offer = &o
+	u.mu.Unlock()
+	u.server.PushAll()
+}
+
+func (u *ours) Connected(context.Context, holdfast.HostID, time.Time) error { return nil }
+func (u *ours) Disconnected(context.Context, holdfast.HostID, time.Time)    {}
+func (u *ours) Described(context.Context, holdfast.HostID, holdfast.Attributes, time.Time) {
+}
+func (u *ours) Reported(context.Context, holdfast.HostID, holdfast.HostReport, time.Time) {}
+func (u *ours) Beat(context.Context, holdfast.HostID, time.Time)                          { messages.Add(1) }
+
+func (u *ours) Desired(context.Context, holdfast.HostID, time.Time) (holdfast.Offer, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.offer == nil {
+		return holdfast.Offer{}, false
+	}
+	return *u.offer, true
+}
+
+func (u *ours) RenewLease(_ context.Context, _ holdfast.HostID, _ string, at time.Time) (time.Time, error) {
+	return at.Add(time.Minute), nil
+}
+
+// plain is opamp-go's server as its examples use it.
+type plain struct {
+	mu  sync.Mutex
+	all map[types.Connection][]byte
+}
+
+func servePlain(ca *enrol.CA, cfg *tls.Config, address string) (under, string, error) {
+	u := &plain{all: map[types.Connection][]byte{}}
+	cert, err := x509.ParseCertificate(ca.DER())
+	if err != nil {
+		return nil, "", err
+	}
+	cfg.ClientCAs = x509.NewCertPool()
+	cfg.ClientCAs.AddCert(cert)
+	cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	s := server.New(nil)
+	callbacks := types.ConnectionCallbacks{
+		OnMessage: func(_ context.Context, c types.Connection, m *protobufs.AgentToServer) *protobufs.ServerToAgent {
+			messages.Add(1)
+			u.mu.Lock()
+			_, known := u.all[c]
+			u.all[c] = m.InstanceUid
+			u.mu.Unlock()
+			if known {
+				return nil // as ours: heartbeats are not answered
+			}
+			return &protobufs.ServerToAgent{}
+		},
+		OnConnectionClose: func(c types.Connection) {
+			u.mu.Lock()
+			delete(u.all, c)
+			u.mu.Unlock()
+		},
+	}
+	err = s.Start(server.StartSettings{
+		Settings: server.Settings{Callbacks: types.Callbacks{OnConnecting: func(*http.Request) types.ConnectionResponse {
+			return types.ConnectionResponse{Accept: true, ConnectionCallbacks: callbacks}
+		}}},
+		ListenEndpoint: address, ListenPath: wire.OpAMPPath, TLSConfig: cfg,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return u, s.Addr().String(), nil
+}
+
+func (u *plain) connections() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.all)
+}
+
+func (u *plain) push(release string) {
+	type peer struct {
+		c   types.Connection
+		uid []byte
+	}
+	u.mu.Lock()
+	var all []peer
+	for c, uid := range u.all {
+		all = append(all, peer{c, uid})
+	}
+	u.mu.Unlock()
+	for _, p := range all {
+		_ = p.c.Send(context.Background(), &protobufs.ServerToAgent{InstanceUid: p.uid, PackagesAvailable: wire.Packages(offerOf(release))}) // a host that is gone gets none
+	}
+}
