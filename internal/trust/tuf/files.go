@@ -27,9 +27,18 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// writeFile puts data at path by way of a temporary file: after a crash there is
-// either the old file or the whole new one.
-func writeFile(path string, data []byte, mode os.FileMode) error {
+// writeFile puts data at path, durably.
+func writeFile(path string, data []byte) error {
+	if err := replaceFile(path, data); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// replaceFile puts data at path by way of a temporary file: after a crash there is
+// either the old file or the whole new one. Which of them is certain only once the
+// directory is synced.
+func replaceFile(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -40,7 +49,7 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	defer os.Remove(f.Name()) // fails once it is renamed, as it should
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(mode)
+		err = f.Chmod(0o644)
 	}
 	if err == nil {
 		err = f.Sync()

@@ -409,7 +409,7 @@ func (o *Online) stamp(repo string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(o.dir, repo, "timestamp.json"), raw, 0o644); err != nil {
+	if err := writeFile(filepath.Join(o.dir, repo, "timestamp.json"), raw); err != nil {
 		return err
 	}
 	st.timestamp = ts

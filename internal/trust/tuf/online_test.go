@@ -216,3 +216,28 @@ func TestServerWithoutARootSaysSo(t *testing.T) {
 	_, err = tuf.OpenOnline(t.TempDir(), t.TempDir(), tuf.Validity{})
 	wantError(t, err, holdfast.NotFound, "image.key")
 }
+
+// New hosts pin the newest root: a key that the officers revoked is nothing to them.
+func TestNewHostsPinTheNewestRoot(t *testing.T) {
+	in := install(t, tuf.Production)
+	fresh, err := tuf.GenerateKey(in.keys, "root-4")
+	in.must(err)
+	in.change([]string{"root-1", "root-2", "root-4"}, tuf.ReplaceKey(tuf.Officers, in.key("root-1").ID(), fresh.Public()))
+	got, err := in.online.Roots()
+	in.must(err)
+	want, err := in.desk.Roots()
+	in.must(err)
+	if string(got["image"]) != string(want.Image) || string(got["director"]) != string(want.Director) || !strings.Contains(string(got["image"]), fresh.ID()) {
+		t.Error("the server hands out another root than the officers'")
+	}
+	policy, err := in.online.Policy()
+	if err != nil || policy.Domain != tuf.Production {
+		t.Errorf("policy %+v, %v", policy, err)
+	}
+	d := in.release(1)
+	if r, err := in.online.Released(d); err != nil || r.Version != "1" {
+		t.Errorf("released %+v, %v", r, err)
+	}
+	_, err = in.online.Released(holdfast.DigestOf([]byte("forged")))
+	wantError(t, err, holdfast.NotFound, "did not sign")
+}

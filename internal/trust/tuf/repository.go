@@ -249,7 +249,7 @@ func bound(signed int64) int64 {
 // keep remembers verified metadata, on disk if there is a directory.
 func (r *repository) keep(role string, b []byte) error {
 	if r.dir != "" {
-		if err := writeFile(filepath.Join(r.dir, role+".json"), b, 0o644); err != nil {
+		if err := writeFile(filepath.Join(r.dir, role+".json"), b); err != nil {
 			return err
 		}
 	}

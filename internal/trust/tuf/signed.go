@@ -67,14 +67,22 @@ func ReadFiles(dir string) (Files, error) {
 	return files, nil
 }
 
-// Write puts those files below dir that are not there yet, or are different.
+// Write puts those files below dir that are not there yet, or are different. All
+// are durable when it returns.
 func (f Files) Write(dir string) error {
+	touched := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if old, err := readBounded(path, maxMetadata); err == nil && bytes.Equal(old, f[name]) {
 			continue
 		}
-		if err := writeFile(path, f[name], 0o644); err != nil {
+		if err := replaceFile(path, f[name]); err != nil {
+			return err
+		}
+		touched[filepath.Dir(path)] = true
+	}
+	for d := range touched {
+		if err := syncDir(d); err != nil {
 			return err
 		}
 	}

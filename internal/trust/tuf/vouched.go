@@ -1,6 +1,8 @@
 package tuf
 
 import (
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
 	"github.com/holdfast-security/holdfast"
 )
 
@@ -50,19 +52,18 @@ func (o *Online) Released(d holdfast.Digest) (Release, error) {
 	return Release{}, &holdfast.Error{Kind: holdfast.NotFound, What: "the publishers did not sign this content", Where: d.Short(), Do: "sign it at the desk, and publish: holdfast trust publish"}
 }
 
-// Roots returns the first root of each repository: what new hosts pin. NotFound
-// before the first Accept.
+// Roots returns the newest root of each repository, by its name: what new hosts
+// pin, so that a key which the officers have revoked means nothing to them.
+// NotFound before the first Accept.
 func (o *Online) Roots() (map[string][]byte, error) {
-	if _, err := o.image(); err != nil {
-		return nil, err
-	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	roots := map[string][]byte{}
-	files, err := ReadFiles(o.dir)
-	if err != nil {
-		return nil, err
+	for repo, st := range o.repos {
+		roots[repo] = st.offline.get(repo, metadata.ROOT, st.root.Signed.Version)
 	}
-	for _, repo := range []string{imageRepo, directorRepo} {
-		roots[repo] = files.get(repo, "root", 1)
+	if len(roots) == 0 {
+		return nil, errNothingAccepted
 	}
 	return roots, nil
 }
