@@ -70,7 +70,9 @@ func (c *counts) normal(x *cohort, span time.Duration, deaf, fast bool) {
 	k := &c.world.Kinds[g.kind]
 	part := float64(span) / float64(10*c.policy.Heartbeat)
 	silence, crash, excess := k.Silence*part, k.Crash*part, 0.0
-	if deaf {
+	// A host that reported at the end of its window cannot have missed three
+	// heartbeats before three more have passed.
+	if deaf || !fast && c.now < x.drawn+c.policy.Fast+4*c.policy.Heartbeat {
 		silence = 0
 	}
 	if x.treated {

@@ -64,20 +64,24 @@ func (d *decision) room() float64 {
 	return r
 }
 
-// excess is how many treated hosts were harmed beyond what happened to the
-// controls of their strata, and beyond three standard deviations of that. It
-// only sets the pace.
+// excess is how many treated hosts were harmed beyond what the harm among the
+// controls of their strata explains within three standard deviations. It only
+// sets the pace.
 func (d *decision) excess() int {
 	if d.total.harmed == 0 {
 		return 0
 	}
-	var expected float64
+	var expected, variance float64
 	for i := range d.sites {
-		if s := &d.sites[i]; s.controls > 0 {
-			expected += float64(s.harmedControl) / float64(s.controls) * float64(s.drawn)
+		s := &d.sites[i]
+		if s.controls == 0 {
+			continue
 		}
+		ratio, harmed := float64(s.drawn)/float64(s.controls), float64(s.harmedControl)+.5
+		expected += ratio * harmed
+		variance += ratio*harmed + ratio*ratio*harmed
 	}
-	return max(0, int(math.Ceil(float64(d.total.harmed)-expected-3*math.Sqrt(expected))))
+	return max(0, int(math.Ceil(float64(d.total.harmed)-expected-3*math.Sqrt(variance))))
 }
 
 // siteRoom is the same within one stratum. A stratum starts with c₀ in
@@ -384,13 +388,31 @@ func (a *allocation) grant() {
 		}
 		placebo := 0
 		if why != NoControl || !alone {
-			placebo = max(0, min(waiting-n, max(d.policy.ControlCap, n)))
+			placebo = max(0, min(waiting-n, d.placebos(n)))
 		}
 		d.open(CellState{Ring: u.ring, Org: u.org, Stratum: u.stratum, Treat: n, Placebo: placebo, Why: why}, u.through, why == Probe, lastToo)
 	}
 	for _, c := range a.single {
 		d.open(c, d.byKey(c).through, false, false)
 	}
+}
+
+// While fewer hosts than wellProven are clean, a fault may still hide in few of
+// them, and a few treated are best compared with many. Later a few placebos for
+// each treated host do: more of them would only cut short the slow observation
+// of those drawn before.
+const (
+	wellProven  = 50_000
+	earlyRatio  = 10
+	provenRatio = 2
+)
+
+// placebos is how many to draw beside n treated hosts of a stratum.
+func (d *decision) placebos(n int) int {
+	if d.total.clean >= wellProven {
+		return provenRatio * n
+	}
+	return max(d.policy.ControlCap, earlyRatio*n)
 }
 
 func (d *decision) byKey(c CellState) *unit { return d.unit(unitKey{c.Ring, c.Org, c.Stratum}) }
@@ -482,8 +504,18 @@ func (d *decision) stageRoom() int {
 	return max(0, d.stageCap()-d.total.drawn-d.total.outstanding)
 }
 
+// slowEvidence is the pool's largest slow e-value over signals.
+func (d *decision) slowEvidence() float64 {
+	best := 1.0
+	for k := range d.layout.signals {
+		best = max(best, d.s.Evidence[0].L.slow[d.layout.at(0, k)].value())
+	}
+	return best
+}
+
 // advanceStage moves on when the stage's cap was reached, its hosts proved
-// themselves, and its time has passed since.
+// themselves, and its time has passed since. A stage is not left while its slow
+// evidence points upward: the controls it has would be drawn anew.
 func (d *decision) advanceStage() {
 	if d.s.Stage >= len(d.policy.Stages) || d.policy.Unchecked {
 		return
@@ -497,7 +529,7 @@ func (d *decision) advanceStage() {
 		}
 		return
 	}
-	if !d.now.Before(d.s.StageFull.Add(d.policy.Stages[d.s.Stage].Hold)) && d.s.Phase != holdfast.Held {
+	if !d.now.Before(d.s.StageFull.Add(d.policy.Stages[d.s.Stage].Hold)) && d.s.Phase != holdfast.Held && d.slowEvidence() < d.policy.HoldAt {
 		d.s.Stage++
 		d.s.StageFull = time.Time{}
 	}

@@ -56,7 +56,8 @@ type Policy struct {
 	// ControlFloor and ControlShare: of a large stratum, max(ControlFloor,
 	// ControlShare) stays on placebo until its last window has closed, but
 	// never more than SmallControlShare. ControlCap bounds the placebos drawn
-	// for one stratum in one block; beyond it they match the treated 1:1.
+	// for one stratum in one block while little is proven, unless ten times
+	// the treated are more.
 	ControlFloor      int     `json:"control_floor"`
 	ControlShare      float64 `json:"control_share"`
 	SmallControlShare float64 `json:"small_control_share"`
@@ -120,7 +121,7 @@ func DefaultPolicy(profile holdfast.Profile) Policy {
 		Heartbeat: time.Minute, Fast: 10 * time.Minute, Slow: 24 * time.Hour,
 		ThetaFast: 1.25, ThetaSlow: 1,
 		Signals:      slices.Clone(holdfast.HarmKinds),
-		ControlFloor: 1000, ControlShare: .01, SmallControlShare: .10, ControlCap: 50_000,
+		ControlFloor: 1000, ControlShare: .01, SmallControlShare: .10, ControlCap: 5000,
 		SmallFleet: 1000, MediumFleet: 100_000,
 	}
 	if profile == holdfast.Standard {
