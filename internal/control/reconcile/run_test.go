@@ -88,10 +88,11 @@ func TestRunConvergesWithHalfOfTheHintsLost(t *testing.T) {
 		w.now = time.Now()
 		w.release("r1", "new")
 		done.Wait()
-		t.Logf("%d hosts after %s of virtual time; %d hints lost", hosts, time.Since(w.now), hints.lost)
+		took := time.Since(w.now)
 		cancel()
 		wg.Wait()
 		must(t, db.Close())
+		t.Logf("%d hosts after %s of virtual time; %d hints lost", hosts, took, hints.lost)
 		if hints.lost == 0 {
 			t.Error("no hint was lost")
 		}

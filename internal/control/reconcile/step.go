@@ -407,17 +407,20 @@ func (s *Service) direct(now time.Time) error {
 		return nil
 	}
 	s.approved = string(j)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.rollouts {
+	for _, d := range s.byAge() {
 		if len(d.Policy) == 0 {
 			continue
 		}
+		s.mu.Lock()
 		r := d.known
 		r.Approved = d.openRings()
-		if !maps.Equal(r.Approved, d.known.Approved) {
+		changed := !maps.Equal(r.Approved, d.known.Approved)
+		if changed {
 			d.known = r
 			s.fleet.SetRelease(r)
+		}
+		s.mu.Unlock()
+		if changed {
 			s.hint("", d.Release)
 		}
 	}
