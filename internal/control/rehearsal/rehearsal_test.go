@@ -41,6 +41,9 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "manifest" || os.Args[1] == "rehearse" || os.Args[1] == "run") {
+		os.Exit(fake(os.Args[1:]))
+	}
 	code := m.Run()
 	if dir, _ := built(); dir != os.Getenv("HOLDFAST_PROGRAMS") {
 		os.RemoveAll(dir)
@@ -191,5 +194,121 @@ func TestWhatABundleSaysOfItselfMustHold(t *testing.T) {
 			}
 			t.Errorf("%+v", v.Builds[0].Failures)
 		})
+	}
+}
+
+// faulty writes a build with a fault.
+func faulty(t *testing.T, fault string) string {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "agent")
+	if err := os.WriteFile(path, append(self, "\nfault="+fault...), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestWhatABuildDiesOfIsNamed(t *testing.T) {
+	for fault, c := range map[string]struct{ stage, reason, field string }{
+		"hang":              {"exercise", "hung", "process.parent_process.file.path"},
+		"leak":              {"exercise", "too much memory", "process.parent_process.file.path"},
+		"exit":              {"exercise", "crashed: exit status 7", "process.parent_process.file.path"},
+		"blind":             {"exercise", "does not see a value that matches", "process.parent_process.file.path"},
+		"dies in probation": {"load", "probation: crash", ""},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			repo := goodRepo()
+			repo["rules/other.yml"] = strings.NewReplacer("000001", "000003", "/nginx, /apache2", "/lighttpd", "from the web", "from another").Replace(good)
+			limit := time.Second
+			if fault == "leak" {
+				limit = 10 * time.Second // memory runs out first
+			}
+			v, err := Run(context.Background(), Options{
+				Channel: holdfast.Rules, Content: content(t, repo), Guard: program(t, "guard"), Builds: []string{faulty(t, fault)},
+				Limits: Limits{Event: limit, Memory: 256 << 20, Fuzz: 20},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Passed() {
+				t.Fatal("it passed")
+			}
+			p := v.Builds[0].Failures[0]
+			if p.Stage != c.stage || !strings.Contains(p.Reason, c.reason) || p.Field != c.field || c.field != "" && p.File != "rules/web.yml" {
+				t.Errorf("%+v", v.Builds[0].Failures)
+			}
+			for _, p := range v.Builds[0].Failures {
+				if p.File == "rules/other.yml" {
+					t.Errorf("an innocent rule is blamed: %+v", p)
+				}
+			}
+		})
+	}
+}
+
+func TestAnAgentIsRehearsedAsContent(t *testing.T) {
+	for fault, passes := range map[string]bool{"none": true, "dies in probation": false} {
+		raw, err := os.ReadFile(faulty(t, fault))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := Run(context.Background(), Options{
+			Channel: holdfast.Agent, Content: raw, Guard: program(t, "guard"), Builds: []string{faulty(t, "before")}, Limits: Limits{Event: 2 * time.Second},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Passed() != passes || v.Builds[0].Build != v.Bundle {
+			t.Errorf("%s: %+v", fault, v)
+		}
+	}
+}
+
+func TestARehearsalThatIsStoppedLeavesNothing(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	ctx, stop := context.WithCancel(context.Background())
+	o := Options{
+		Channel: holdfast.Rules, Content: content(t, goodRepo()), Guard: program(t, "guard"), Builds: []string{program(t, "agent")}, Limits: Limits{Event: 5 * time.Second, Fuzz: 100},
+		Progress: func(p Progress) {
+			if p.Stage == "load" {
+				time.AfterFunc(300*time.Millisecond, stop)
+			}
+		},
+	}
+	if _, err := Run(ctx, o); err != context.Canceled {
+		t.Fatalf("ended with %v", err)
+	}
+	left, _ := filepath.Glob(filepath.Join(tmp, "holdfast-rehearsal-*"))
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		if line, _ := os.ReadFile(p); strings.Contains(string(line), tmp) {
+			t.Errorf("still running: %q", line)
+		}
+	}
+}
+
+func TestThereIsNoVerdictWithoutARehearsal(t *testing.T) {
+	good := Options{Channel: holdfast.Rules, Content: content(t, goodRepo()), Guard: program(t, "guard"), Builds: []string{program(t, "agent")}}
+	for name, spoil := range map[string]func(*Options){
+		"no guard":          func(o *Options) { o.Guard = "/nowhere" },
+		"no builds":         func(o *Options) { o.Builds = nil },
+		"no such build":     func(o *Options) { o.Builds = []string{"/nowhere"} },
+		"not an agent":      func(o *Options) { o.Builds = []string{"/bin/true"} },
+		"not a bundle":      func(o *Options) { o.Content = []byte("x") },
+		"no such channel":   func(o *Options) { o.Channel = "x" },
+		"not even a worker": func(o *Options) { o.Channel, o.Content = holdfast.Agent, []byte("x") },
+	} {
+		o := good
+		spoil(&o)
+		if v, err := Run(context.Background(), o); err == nil || v.Passed() {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
 	}
 }
