@@ -17,6 +17,7 @@ const (
 	maxStreams   = 512
 	streamLife   = 10 * time.Minute
 	hintInterval = time.Second // at most one hint a topic
+	gather       = 250 * time.Millisecond
 	keepAlive    = 15 * time.Second
 )
 
@@ -85,12 +86,11 @@ func (s *Console) events(w http.ResponseWriter, r *http.Request, v *visit) error
 				return nil
 			}
 		case t := <-merged:
-			if wait := hintInterval - time.Since(last[t]); wait > 0 {
-				select {
-				case <-time.After(wait):
-				case <-ctx.Done():
-					return nil
-				}
+			// Hints come in bursts: one of each is enough, after the burst.
+			select {
+			case <-time.After(max(gather, hintInterval-time.Since(last[t]))):
+			case <-ctx.Done():
+				return nil
 			}
 			<-pending[t] // what happens from here on is a new hint
 			last[t] = time.Now()

@@ -3,9 +3,11 @@ package live
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/edge/console"
@@ -23,6 +25,34 @@ type snapshot struct {
 	versions map[holdfast.Digest]string
 	running  map[holdfast.Digest]int // hosts by what they run
 	strata   map[holdfast.Stratum]int
+
+	mu     sync.Mutex
+	counts map[string][]int // hosts by ring, by ring plan and organisation
+}
+
+// eligible counts an organisation's hosts by ring of a plan.
+func (f *snapshot) eligible(plan holdfast.RingPlan, org holdfast.OrgID) []int {
+	var key strings.Builder
+	fmt.Fprintf(&key, "%s", org)
+	for _, r := range plan {
+		fmt.Fprintf(&key, " %d", r.Through)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n, ok := f.counts[key.String()]; ok {
+		return n
+	}
+	n := make([]int, len(plan))
+	for i := range f.hosts {
+		if f.hosts[i].Org == org || org == "" {
+			n[plan.Of(f.hosts[i].ID)]++
+		}
+	}
+	if f.counts == nil {
+		f.counts = map[string][]int{}
+	}
+	f.counts[key.String()] = n
+	return n
 }
 
 func (f *snapshot) host(id holdfast.HostID) *console.HostRow {
@@ -48,27 +78,21 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 	if f.plan, err = s.plan(ctx); err != nil {
 		return nil, err
 	}
-	err = s.Store.EachHost(ctx, func(h holdfast.Host) error {
-		if h.Revoked {
-			return nil
-		}
-		// What the host said last is not stored if nothing about it changed.
+	enrolled, err := s.enrolled.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.hosts = make([]console.HostRow, 0, len(enrolled))
+	for _, h := range enrolled {
+		// What a host said last is not stored if nothing about it changed.
 		if now, ok := s.Driver.Host(h.ID); ok {
 			h.Connected, h.LastSeen, h.Attributes, h.Report = now.Connected, now.LastSeen, now.Attributes, now.Report
 		}
-		row := console.HostRow{Host: h, State: console.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name}
-		for _, c := range holdfast.Channels {
-			if d, ok := h.Report.Running[c]; ok {
-				row.Labels = append(row.Labels, string(c)+" "+cmp.Or(f.versions[d], d.Short()))
-				f.running[d]++
-			}
+		for _, d := range h.Report.Running {
+			f.running[d]++
 		}
 		f.strata[h.Attributes.Stratum()]++
-		f.hosts = append(f.hosts, row)
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		f.hosts = append(f.hosts, console.HostRow{Host: h, State: console.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name})
 	}
 	slices.SortFunc(f.hosts, func(a, b console.HostRow) int {
 		return cmp.Or(cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname), cmp.Compare(a.ID, b.ID))
@@ -77,6 +101,29 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 		f.byID[h.ID] = i
 	}
 	return f, nil
+}
+
+// readEnrolled reads the hosts' rows, except of those that were revoked.
+func (s *Source) readEnrolled(ctx context.Context) ([]holdfast.Host, error) {
+	var all []holdfast.Host
+	err := s.Store.EachHost(ctx, func(h holdfast.Host) error {
+		if !h.Revoked {
+			all = append(all, h)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// labels names what a host runs, for people.
+func (f *snapshot) labels(h *console.HostRow) []string {
+	var labels []string
+	for _, c := range holdfast.Channels {
+		if d, ok := h.Report.Running[c]; ok {
+			labels = append(labels, string(c)+" "+cmp.Or(f.versions[d], d.Short()))
+		}
+	}
+	return labels
 }
 
 // versions names every digest that people gave a version.
@@ -117,10 +164,11 @@ func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPa
 		return console.HostPage{}, err
 	}
 	roles, builds := map[string]bool{}, map[string]bool{}
-	var all []console.HostRow
-	for _, h := range f.hosts {
+	var all []*console.HostRow
+	for i := range f.hosts {
+		h := &f.hosts[i]
 		roles[h.Attributes.Role], builds[h.Attributes.Version] = true, true
-		if selects(q, h) {
+		if f.selects(q, h) {
 			all = append(all, h)
 		}
 	}
@@ -128,16 +176,20 @@ func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPa
 	for _, r := range f.plan {
 		p.Rings = append(p.Rings, r.Name)
 	}
-	p.Hosts = page(all, q.Page, q.Size)
+	for _, h := range page(all, q.Page, q.Size) {
+		row := *h
+		row.Labels = f.labels(h)
+		p.Hosts = append(p.Hosts, row)
+	}
 	return p, nil
 }
 
-func selects(q console.HostQuery, h console.HostRow) bool {
+func (f *snapshot) selects(q console.HostQuery, h *console.HostRow) bool {
 	a := h.Attributes
 	return (q.State == "" || q.State == h.State) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
 		(q.Build == "" || q.Build == a.Version || q.Build == string(a.Build)) &&
 		(q.Kind == "" || (q.Kind == "simulated") == h.Simulated) &&
-		(q.Text == "" || contains(q.Text, string(h.ID), a.Hostname, a.OS, a.Arch, a.Kernel, a.Distro, a.Role, a.Version, a.Sensor, h.Ring, strings.Join(h.Labels, " ")))
+		(q.Text == "" || contains(q.Text, string(h.ID), a.Hostname, a.OS, a.Arch, a.Kernel, a.Distro, a.Role, a.Version, a.Sensor, h.Ring, strings.Join(f.labels(h), " ")))
 }
 
 // contains reports whether every word of text is in one of the values.
@@ -173,6 +225,7 @@ func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d console.HostDe
 		return d, holdfast.Errorf(holdfast.NotFound, "there is no host %s", id)
 	}
 	d = console.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
+	d.Labels = f.labels(row)
 	if d.Harms, err = s.harmsOf(ctx, id); err != nil {
 		return d, err
 	}

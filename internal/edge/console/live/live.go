@@ -1,8 +1,9 @@
 // Package live answers what the console asks from the store, the reconciler
 // and the registry. It decides nothing and stores nothing.
 //
-// The fleet's rows are held in memory between looks (some 2 KB a host), read
-// again at most once a second and never for more than a twentieth of the time.
+// What costs a look at every host or admission is held in memory between looks
+// (a host's row takes some 2 KB), and read again for at most a tenth of the time,
+// however many people look.
 package live
 
 import (
@@ -52,10 +53,14 @@ type Config struct {
 // Source implements console.Source. It is safe for concurrent use.
 type Source struct {
 	Config
-	fleet  cached[*snapshot]
-	trends cached[console.Trend]
-	rules  ruleCache
-	proofs proofs
+	enrolled cached[[]holdfast.Host]
+	fleet    cached[*snapshot]
+	trends   cached[console.Trend]
+	list     cached[[]console.RolloutRow]
+	details  details
+	settled  settledRows
+	rules    ruleCache
+	proofs   proofs
 }
 
 var _ console.Source = (*Source)(nil)
@@ -66,16 +71,22 @@ func New(c Config) *Source {
 		c.Now = time.Now
 	}
 	s := &Source{Config: c}
+	s.enrolled.load = s.readEnrolled
 	s.fleet.load = s.readFleet
 	s.trends.load = s.readTrend
+	s.list.load = s.readRollouts
 	return s
 }
 
 // Builds lists the sensor builds that are known.
 func (s *Source) Builds(ctx context.Context) ([]holdfast.Build, error) { return s.Store.Builds(ctx) }
 
-// cached is a value that is read again when it is older than a second, and
-// older than twenty times what reading it took.
+// freshness is how old a cached value may be if reading it costs nothing. It is
+// less than what a hint waits before it is passed on.
+const freshness = 200 * time.Millisecond
+
+// cached is a value that is read again when it is older than freshness, and
+// older than ten times what reading it took.
 type cached[T any] struct {
 	load func(context.Context) (T, error)
 
@@ -96,7 +107,7 @@ func (c *cached[T]) get(ctx context.Context) (T, error) {
 		return v, err
 	}
 	done := time.Now()
-	c.value, c.until = v, done.Add(max(time.Second, 20*done.Sub(start)))
+	c.value, c.until = v, done.Add(max(freshness, 10*done.Sub(start)))
 	return v, nil
 }
 
@@ -105,4 +116,26 @@ func (c *cached[T]) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.until = time.Time{}
+}
+
+// details keeps the rollouts that people look at.
+type details struct {
+	mu sync.Mutex
+	by map[holdfast.ReleaseID]*cached[console.RolloutDetail]
+}
+
+const detailsKept = 32
+
+func (d *details) of(id holdfast.ReleaseID, load func(context.Context) (console.RolloutDetail, error)) *cached[console.RolloutDetail] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.by[id]
+	if c == nil {
+		if d.by == nil || len(d.by) >= detailsKept {
+			d.by = map[holdfast.ReleaseID]*cached[console.RolloutDetail]{}
+		}
+		c = &cached[console.RolloutDetail]{load: load}
+		d.by[id] = c
+	}
+	return c
 }

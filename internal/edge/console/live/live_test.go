@@ -170,12 +170,23 @@ func (w *world) obey(h *holdfast.Host, o holdfast.Offer) {
 
 func (w *world) rollout() console.RolloutDetail {
 	w.t.Helper()
-	w.source.fleet.forget()
+	w.source.forget()
 	d, err := w.source.Rollout(w.t.Context(), w.release)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return d
+}
+
+// forget makes the source look again.
+func (s *Source) forget() {
+	s.enrolled.forget()
+	s.fleet.forget()
+	s.list.forget()
+	s.trends.forget()
+	s.details.mu.Lock()
+	defer s.details.mu.Unlock()
+	s.details.by = nil
 }
 
 func TestCleanRolloutIsShownAsItHappened(t *testing.T) {
@@ -395,7 +406,6 @@ func TestConsoleOverTheRealThing(t *testing.T) {
 	}
 	visit := func() {
 		t.Helper()
-		w.source.fleet.forget()
 		d := w.rollout()
 		for _, p := range []string{
 			"/", "/fleet", "/fleet/host-001", "/content", "/content/" + string(d.Bundle.Digest), "/rollouts", "/rollouts/r-1",

@@ -52,7 +52,7 @@ func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
 	if o.Trend, err = s.trends.get(ctx); err != nil {
 		return o, err
 	}
-	rows, err := s.rollouts(ctx, f, 1)
+	rows, err := s.Rollouts(ctx)
 	if err != nil {
 		return o, err
 	}

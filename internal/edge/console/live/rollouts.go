@@ -84,12 +84,7 @@ func (st *stand) row(f *snapshot) console.RolloutRow {
 	if row.Phase.Done() {
 		row.Ended = st.stored.Updated
 	}
-	eligible := make([]int, len(st.Release.Rings))
-	for i := range f.hosts {
-		if f.hosts[i].Org == st.Org || st.Org == "" {
-			eligible[st.Release.Rings.Of(f.hosts[i].ID)]++
-		}
-	}
+	eligible := f.eligible(st.Release.Rings, st.Org)
 	for i, r := range st.Release.Rings {
 		n, p := st.byRing[i][holdfast.New], st.byRing[i][holdfast.Placebo]
 		g := console.RingProgress{
@@ -108,33 +103,65 @@ func (st *stand) row(f *snapshot) console.RolloutRow {
 	return row
 }
 
+// mostRollouts is how many rollouts the list shows.
+const mostRollouts = 100
+
 // Rollouts lists the rollouts, newest release first.
 func (s *Source) Rollouts(ctx context.Context) ([]console.RolloutRow, error) {
+	rows, err := s.list.get(ctx)
+	return slices.Clone(rows), err
+}
+
+// settledRows keeps the rows of rollouts in which nothing happens any more.
+type settledRows map[holdfast.ReleaseID]settledRow
+
+type settledRow struct {
+	version int64
+	row     console.RolloutRow
+}
+
+// readRollouts is called by one goroutine at a time.
+func (s *Source) readRollouts(ctx context.Context) ([]console.RolloutRow, error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.rollouts(ctx, f, 100)
-}
-
-func (s *Source) rollouts(ctx context.Context, f *snapshot, most int) ([]console.RolloutRow, error) {
+	moving := map[holdfast.ReleaseID]bool{}
+	unsettled, err := s.Store.Rollouts(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range unsettled {
+		moving[r.Release] = true
+	}
 	all, err := s.Store.Rollouts(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	var rows []console.RolloutRow
-	for _, r := range all[:min(len(all), most)] {
-		st, err := s.stand(ctx, r)
-		if err != nil {
-			return nil, err
+	known := settledRows{}
+	for _, r := range all[:min(len(all), mostRollouts)] {
+		k, ok := s.settled[r.Release]
+		if !ok || k.version != r.Version || moving[r.Release] {
+			st, err := s.stand(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			k = settledRow{r.Version, st.row(f)}
 		}
-		rows = append(rows, st.row(f))
+		known[r.Release] = k
+		rows = append(rows, k.row)
 	}
+	s.settled = known
 	return rows, nil
 }
 
 // Rollout returns all there is to see of one rollout.
 func (s *Source) Rollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
+	return s.details.of(id, func(ctx context.Context) (console.RolloutDetail, error) { return s.readRollout(ctx, id) }).get(ctx)
+}
+
+func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
 	stored, err := s.Store.Rollout(ctx, id)
 	if err != nil {
 		return d, err
