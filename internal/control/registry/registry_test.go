@@ -89,7 +89,7 @@ func (b *bench) sign(c holdfast.Bundle) {
 
 func (b *bench) rehearse(t *testing.T, c holdfast.Bundle, passed bool, builds ...holdfast.Build) error {
 	t.Helper()
-	v := holdfast.Verdict{Bundle: c.Digest, Channel: c.Channel, Started: t0, Finished: t0}
+	v := holdfast.Verdict{Bundle: c.Digest, Channel: c.Channel, Started: t0, Finished: t0.Add(time.Duration(len(builds)))}
 	for _, x := range builds {
 		bv := holdfast.BuildVerdict{Build: x.Digest, Version: x.Manifest.Version, Passed: passed}
 		if !passed {
@@ -207,6 +207,40 @@ func ready(t *testing.T, b *bench, data string) holdfast.Bundle {
 	b.sign(c)
 	must(t, b.rehearse(t, c, true, build("current")))
 	return c
+}
+
+// A worker is rehearsed by itself, and with the rules that hosts run.
+func TestWorkerIsRehearsedWithWhatHostsRun(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	rules := ready(t, b, "rules")
+	running, err := b.Release(ctx, registry.Ask{Bundle: rules.Digest}, "ann")
+	must(t, err)
+	ro, err := b.db.Rollout(ctx, running.ID)
+	must(t, err)
+	ro.Phase = holdfast.Complete
+	must(t, b.db.SwapRollout(ctx, ro, false))
+
+	worker := holdfast.Bundle{Channel: holdfast.Agent, Version: "2", Digest: holdfast.DigestOf([]byte("worker")), Created: t0}
+	must(t, b.PutContent(ctx, holdfast.DefaultOrg, worker, []byte("worker"), "ann"))
+	b.sign(worker)
+	release := func(says string) {
+		t.Helper()
+		_, err := b.Release(ctx, registry.Ask{Bundle: worker.Digest}, "ann")
+		if says == "" {
+			must(t, err)
+		} else if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want %q", err, says)
+		}
+	}
+	release("not registered as a sensor build")
+	self := holdfast.Build{Digest: worker.Digest, Manifest: build("2").Manifest}
+	must(t, b.PutBuild(ctx, self, "ci"))
+	release("never rehearsed")
+	must(t, b.rehearse(t, worker, true, self))
+	release("rules 1, which hosts run: " + rules.Digest.Short() + ": it was not rehearsed on sensor build 2")
+	must(t, b.rehearse(t, rules, true, build("current"), self))
+	release("")
 }
 
 func TestOneReleaseOfAChannelAtATime(t *testing.T) {

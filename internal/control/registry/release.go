@@ -103,7 +103,9 @@ func free(ctx context.Context, tx Tx, rel holdfast.Release) error {
 // Admissible reports whether a release may begin: a threshold of publishers
 // signed it, as it is; every sensor build in the fleet is registered; the
 // static check found nothing on them; and a signed verdict says that each of
-// them ran it well. Hosts check the same again.
+// them ran it well. A worker binary is a build of its own: it must have been
+// rehearsed by itself, and with the content that hosts run. Hosts check the
+// same again.
 func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 	d := rel.Bundle.Digest
 	signed, err := r.Trust.Released(d)
@@ -119,6 +121,9 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 	builds, err := r.Store.Builds(ctx)
 	if err != nil {
 		return err
+	}
+	if rel.Bundle.Channel == holdfast.Agent {
+		return r.workerAdmissible(ctx, d, builds)
 	}
 	inUse, err := r.Store.BuildsInUse(ctx)
 	if err != nil {
@@ -155,6 +160,40 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 		}
 	}
 	return r.rehearsed(ctx, d, need, version)
+}
+
+// workerAdmissible is Admissible for a worker binary.
+func (r *Registry) workerAdmissible(ctx context.Context, worker holdfast.Digest, builds []holdfast.Build) error {
+	i := slices.IndexFunc(builds, func(b holdfast.Build) bool { return b.Digest == worker })
+	if i < 0 {
+		return &holdfast.Error{Kind: holdfast.Denied, What: "this worker is not registered as a sensor build", Where: worker.Short(), Do: "register the build with its manifest"}
+	}
+	version := map[holdfast.Digest]string{worker: builds[i].Manifest.Version}
+	if err := r.rehearsed(ctx, worker, []holdfast.Digest{worker}, version); err != nil {
+		return err
+	}
+	releases, err := r.Store.Releases(ctx, "")
+	if err != nil {
+		return err
+	}
+	seen := map[holdfast.Channel]bool{holdfast.Agent: true}
+	for _, o := range releases { // newest first: of each channel, what hosts run or are about to
+		if seen[o.Bundle.Channel] {
+			continue
+		}
+		ro, err := r.Store.Rollout(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		if ro.Phase.Recalling() || ro.Phase == holdfast.Waiting {
+			continue
+		}
+		seen[o.Bundle.Channel] = ro.Phase == holdfast.Complete
+		if err := r.rehearsed(ctx, o.Bundle.Digest, []holdfast.Digest{worker}, version); err != nil {
+			return fmt.Errorf("%s %s, which hosts run: %w", o.Bundle.Channel, o.Bundle.Version, err)
+		}
+	}
+	return nil
 }
 
 // rehearsed reports whether the verdict passes for every build that is needed.
