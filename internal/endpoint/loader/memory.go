@@ -78,6 +78,9 @@ func (m *memory) save(dir string) error {
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, memoryFile))
 	}
+	if err == nil {
+		err = syncDir(dir)
+	}
 	m.dirty = m.dirty && err != nil
 	return err
 }

@@ -291,7 +291,7 @@ var refused = []struct {
 	{
 		name: "metadata of a drill, from the production server", host: inInternal,
 		story: func(w *world, _ holdfast.Digest) {
-			drill := newWorld(w.T, tuf.Drill, inInternal)
+			drill := newWorld(w.TB, tuf.Drill, inInternal)
 			drill.approve("internal", drill.release(bundle))
 			w.tamper = func(rw http.ResponseWriter, r *http.Request) bool {
 				if r.URL.Path == "/tuf/image/2.root.json" {

@@ -40,7 +40,7 @@ func hostIn(ring int) holdfast.HostID {
 
 // world is one trust root with a desk, a server that speaks HTTP, and one host.
 type world struct {
-	*testing.T
+	testing.TB
 	now    time.Time
 	domain tuf.Domain
 	dir    string
@@ -95,10 +95,10 @@ var founding = struct {
 	done map[tuf.Domain]bool
 }{done: map[tuf.Domain]bool{}}
 
-func newWorld(t *testing.T, domain tuf.Domain, id holdfast.HostID) *world {
+func newWorld(t testing.TB, domain tuf.Domain, id holdfast.HostID) *world {
 	t.Helper()
 	w := &world{
-		T: t, now: start, domain: domain, dir: t.TempDir(), id: id, build: holdfast.DigestOf([]byte("worker 1")), leases: map[string]error{},
+		TB: t, now: start, domain: domain, dir: t.TempDir(), id: id, build: holdfast.DigestOf([]byte("worker 1")), leases: map[string]error{},
 		state: loader.State{Current: holdfast.Generation{}, Previous: holdfast.Generation{}},
 	}
 	founded, err := ceremony(domain)

@@ -257,6 +257,9 @@ func release(m *targetsMeta, channel holdfast.Channel, path string) (Release, er
 	} else if !ok {
 		return bad("has no custom part")
 	}
+	if _, err := holdfast.ParseDigest(string(r.Digest)); err != nil {
+		return bad("has no digest")
+	}
 	t := m.Signed.Targets[path]
 	switch sum := t.Hashes["sha256"]; {
 	case path != targetPath(r.Channel, r.Digest) || r.Channel != channel:
