@@ -52,7 +52,7 @@ func main() {
 		}
 		return
 	}
-	hosts := flag.Int("hosts", 2000, "how many hosts (two descriptors each are not needed: server and hosts are two processes)")
+	hosts := flag.Int("hosts", 2000, "how many hosts")
 	beats := flag.Duration("beats", 10*time.Second, "how long to count heartbeats")
 	limit := flag.Duration("limit", 5*time.Minute, "how long one step may take")
 	asJSON := flag.Bool("json", false, "print one JSON object")

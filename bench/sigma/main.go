@@ -53,7 +53,7 @@ func main() {
 		events  = flag.Int("events", 1_000_000, "distinct events for each of our runs")
 		sample  = flag.Int("sample", 200, "events for each peer's run with all rules; five times as many with the Linux rules")
 		hostile = flag.Float64("hostile", 0.01, "share of events written to match a rule")
-		profile = flag.String("cpuprofile", "", "write a profile of our runs here, and leave the peers out")
+		profile = flag.String("cpuprofile", "", "write a profile of the routed run here, and leave the peers out")
 		hot     = flag.Bool("hot", false, "print which rules are evaluated most, and leave the rest out")
 		asJSON  = flag.Bool("json", false, "print one JSON object")
 	)
@@ -122,7 +122,6 @@ func run(dir string, seed uint64, events, sample int, hostile float64, profile s
 		}
 		defer f.Close()
 		pprof.StartCPUProfile(f)
-		defer pprof.StopCPUProfile()
 	}
 	r.compileFigures(set)
 	generate := func(only bool) *generator {
@@ -133,6 +132,9 @@ func run(dir string, seed uint64, events, sample int, hostile float64, profile s
 		return newGenerator(seed, rules, hostile, only)
 	}
 	routed, _ := measure(set, generate(false), events, false)
+	if profile != "" { // of this run alone
+		pprof.StopCPUProfile()
+	}
 	unrouted, _ := measure(set, generate(false), events, true)
 	exec, v := measure(linux, generate(true), events, false)
 	r.Details["all_routed"], r.Details["all_unrouted"], r.Details["linux"] = routed, unrouted, exec

@@ -19,10 +19,13 @@ type automaton struct {
 	classes [utf8.RuneSelf]uint8
 	shift   uint
 	atEnd   []bool // by state: the expression is found if the text ends here
+	least   int    // bytes that any match has at least
 }
 
 const (
 	mostStates = 1024
+	mostVisits = 300_000 // instructions looked at while building: some milliseconds
+
 	foundState = 0 // stays found
 	startState = 1
 )
@@ -35,6 +38,7 @@ func newAutomaton(re *regexp.Regexp) *automaton {
 	if err != nil {
 		return a
 	}
+	a.least = leastLength(parsed)
 	prog, err := syntax.Compile(parsed.Simplify())
 	if err != nil || len(prog.Inst) > 4096 {
 		return a
@@ -49,6 +53,9 @@ func newAutomaton(re *regexp.Regexp) *automaton {
 
 // find reports whether the expression is found in text.
 func (a *automaton) find(text string) bool {
+	if len(text) < a.least {
+		return false
+	}
 	if a.table == nil {
 		return a.re.MatchString(text)
 	}
@@ -75,6 +82,7 @@ type automatonBuilder struct {
 	states []automatonState
 	seen   []uint32 // by instruction: the closure it was last added in
 	number uint32
+	visits int
 	list   []uint32
 }
 
@@ -129,7 +137,7 @@ func (b *automatonBuilder) build(a *automaton, representatives []byte) bool {
 	b.states = append(b.states, automatonState{}) // foundState
 	b.id([]uint32{uint32(b.prog.Start)}, -1)
 	for s := startState; s < len(b.states); s++ {
-		if len(b.states) > mostStates {
+		if len(b.states) > mostStates || b.visits > mostVisits {
 			return false
 		}
 		for len(a.table) < (s+1)<<a.shift {
@@ -173,6 +181,7 @@ func (b *automatonBuilder) closure(s automatonState, c rune) bool {
 	for len(stack) > 0 {
 		pc := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
+		b.visits++
 		if b.seen[pc] == b.number {
 			continue
 		}
@@ -211,4 +220,31 @@ func (b *automatonBuilder) id(insts []uint32, before rune) uint16 {
 		b.states = append(b.states, automatonState{insts, before})
 	}
 	return id
+}
+
+// leastLength returns how many bytes a match of re has at least.
+func leastLength(re *syntax.Regexp) int {
+	sum := func(subs []*syntax.Regexp) (n int) {
+		for _, sub := range subs {
+			n += leastLength(sub)
+		}
+		return min(n, 1<<20)
+	}
+	switch re.Op {
+	case syntax.OpLiteral:
+		return len(re.Rune)
+	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return 1
+	case syntax.OpCapture, syntax.OpPlus, syntax.OpConcat:
+		return sum(re.Sub)
+	case syntax.OpRepeat:
+		return min(re.Min*leastLength(re.Sub[0]), 1<<20)
+	case syntax.OpAlternate:
+		n := leastLength(re.Sub[0])
+		for _, sub := range re.Sub[1:] {
+			n = min(n, leastLength(sub))
+		}
+		return n
+	}
+	return 0
 }

@@ -97,10 +97,10 @@ func FuzzGramsFindLiterals(f *testing.F) {
 			return
 		}
 		var inside []gramLiteral
-		var anchored []trieLiteral
+		var anchored []anchorLiteral
 		for i, l := range lits {
 			inside = append(inside, gramLiteral{l, i})
-			anchored = append(anchored, trieLiteral{l, i%2 == 0, i})
+			anchored = append(anchored, anchorLiteral{l, i%2 == 0, i})
 		}
 		check := func(what string, found []int32, want func(i int) bool) {
 			have := map[int32]bool{}
@@ -113,7 +113,7 @@ func FuzzGramsFindLiterals(f *testing.F) {
 				}
 			}
 		}
-		g := newGrams(inside)
+		g := newGrams(inside, nil)
 		check("inside", g.find([]byte(text), nil), func(i int) bool { return strings.Contains(text, lits[i]) })
 		any := false
 		for _, l := range lits {
@@ -122,10 +122,10 @@ func FuzzGramsFindLiterals(f *testing.F) {
 		if g.any([]byte(text)) != any {
 			t.Errorf("any of %q in %q: %v", lits, text, !any)
 		}
-		check("forward", newTrie(anchored, false).find([]byte(text), nil), func(i int) bool {
+		check("forward", newAnchors(anchored, false).find([]byte(text), nil), func(i int) bool {
 			return i%2 == 0 && text == lits[i] || i%2 == 1 && strings.HasPrefix(text, lits[i])
 		})
-		check("backward", newTrie(anchored, true).find([]byte(text), nil), func(i int) bool {
+		check("backward", newAnchors(anchored, true).find([]byte(text), nil), func(i int) bool {
 			return i%2 == 0 && text == lits[i] || i%2 == 1 && strings.HasSuffix(text, lits[i])
 		})
 	})

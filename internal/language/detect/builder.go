@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
@@ -10,11 +11,17 @@ import (
 
 // builder makes the predicates and trees of one program.
 type builder struct {
-	class        *ocsf.Class
+	class *ocsf.Class
+	preds []predicate
+	known map[string]int // predicates by their identity
+	shared
+}
+
+// shared is what the programs of one compilation have in common.
+type shared struct {
 	placeholders map[string][]string
-	preds        []predicate
-	known        map[string]int        // predicates by their identity
-	automata     map[string]*automaton // of all programs, by expression
+	automata     map[string]*automaton // by expression
+	census       census
 }
 
 // lowering turns one rule's detection into a tree for the builder's class.
@@ -183,7 +190,7 @@ func (b *builder) intern(p predicate, id string) int {
 		return i
 	}
 	if p.pats != nil {
-		p.set = newLiteralSet(p.pats)
+		p.set = newLiteralSet(p.pats, b.census)
 	}
 	if p.re != nil {
 		expr := p.re.re.String()
@@ -201,16 +208,17 @@ func (b *builder) intern(p predicate, id string) int {
 func identity(t *sigma.Test, field, other int) string {
 	switch t.Op {
 	case sigma.Match:
-		var b strings.Builder
-		fmt.Fprintf(&b, "m%d,%t", field, t.Cased)
+		b := strconv.AppendInt([]byte{'m'}, int64(field), 10)
+		b = strconv.AppendBool(b, t.Cased)
 		for _, part := range t.Pattern {
-			text := part.Text
-			if !t.Cased {
-				text = fold(text)
+			b = append(strconv.AppendInt(append(b, byte(part.Kind), ' '), int64(len(part.Text)), 10), ' ')
+			if t.Cased {
+				b = append(b, part.Text...)
+			} else {
+				b = appendFold(b, part.Text)
 			}
-			fmt.Fprintf(&b, ",%d%q", part.Kind, text)
 		}
-		return b.String()
+		return string(b)
 	case sigma.Regex:
 		return fmt.Sprintf("r%d,%q", field, t.Regexp)
 	case sigma.Within:

@@ -150,7 +150,7 @@ func (c *compiler) addFilters(filters []*sigma.Filter) {
 
 func (c *compiler) compilePrograms() {
 	e := c.engine
-	automata := map[string]*automaton{}
+	s := shared{c.options.Placeholders, map[string]*automaton{}, takeCensus(c.admitted)}
 	homeless := make([]bool, len(c.admitted))
 	for i := range homeless {
 		homeless[i] = true
@@ -166,7 +166,7 @@ func (c *compiler) compilePrograms() {
 			a.when = when
 			rules = append(rules, a)
 		}
-		p, weaknesses, problems := newProgram(class, rules, c.options.Placeholders, automata)
+		p, weaknesses, problems := newProgram(class, rules, s)
 		for _, rp := range problems {
 			c.failed[rp.rule] = true
 			c.report(&e.rules[rp.rule].Source.Meta, rp.problem)
@@ -243,4 +243,26 @@ func (e *Engine) Literals(class int) map[int][]string {
 		}
 	}
 	return all
+}
+
+// takeCensus counts what all rules look for.
+func takeCensus(rules []admitted) census {
+	c := newCensus()
+	var walk func(n *sigma.Node)
+	walk = func(n *sigma.Node) {
+		if n.Item != nil {
+			for _, l := range n.Item.Values {
+				c.add(fold(l.Text), 1)
+			}
+		}
+		for i := range n.Kids {
+			walk(&n.Kids[i])
+		}
+	}
+	for _, r := range rules {
+		for i := range r.source.Detection.Searches {
+			walk(&r.source.Detection.Searches[i].Node)
+		}
+	}
+	return c
 }

@@ -81,7 +81,7 @@ func newExplainer(class *ocsf.Class, ev *ocsf.Event, placeholders map[string][]s
 	open.Open = true
 	s := newScratch(&program{class: &open})
 	s.begin(ev)
-	return &explainer{&builder{class: &open, placeholders: placeholders, known: map[string]int{}}, s}
+	return &explainer{&builder{class: &open, shared: shared{placeholders: placeholders}, known: map[string]int{}}, s}
 }
 
 func (x *explainer) node(n *sigma.Node, items *[]ItemResult) bool {

@@ -1,6 +1,8 @@
 package detect
 
 import (
+	"encoding/binary"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -12,20 +14,20 @@ import (
 
 // appendFold appends the folded form of s.
 func appendFold(dst []byte, s string) []byte {
-	i := 0
+	n := len(dst)
+	dst = slices.Grow(dst, len(s))
+	out, i := dst[n:n+len(s)], 0
 	for ; i+8 <= len(s); i += 8 {
-		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
-			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		w := binary.LittleEndian.Uint64(bytesOf(s[i : i+8]))
 		if w&0x8080808080808080 != 0 {
-			return appendFoldRunes(dst, s[i:])
+			return appendFoldRunes(dst[:n+i], s[i:])
 		}
 		// Eight bytes at once: set bit 5 of those between 'A' and 'Z'.
 		fromA := w + 0x3f3f3f3f3f3f3f3f
 		afterZ := w + 0x2525252525252525
-		w |= (fromA &^ afterZ & 0x8080808080808080) >> 2
-		dst = append(dst, byte(w), byte(w>>8), byte(w>>16), byte(w>>24), byte(w>>32), byte(w>>40), byte(w>>48), byte(w>>56))
+		binary.LittleEndian.PutUint64(out[i:], w|(fromA&^afterZ&0x8080808080808080)>>2)
 	}
-	return appendFoldRunes(dst, s[i:])
+	return appendFoldRunes(dst[:n+i], s[i:])
 }
 
 func appendFoldRunes(dst []byte, s string) []byte {

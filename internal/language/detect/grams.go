@@ -28,7 +28,7 @@ type gramLiteral struct {
 	id  int
 }
 
-func newGrams(lits []gramLiteral) *grams {
+func newGrams(lits []gramLiteral, c census) *grams {
 	var long, short []gramLiteral
 	g := &grams{}
 	for _, l := range lits {
@@ -41,7 +41,7 @@ func newGrams(lits []gramLiteral) *grams {
 			g.one = append(g.one, l)
 		}
 	}
-	g.four, g.two = newWindow(long, 4), newWindow(short, 2)
+	g.four, g.two = newWindow(long, 4, c), newWindow(short, 2, c)
 	return g
 }
 
@@ -96,7 +96,7 @@ type windowEntry struct {
 
 const windowHash = 0x9E3779B1 // 2^32 over the golden ratio
 
-func newWindow(lits []gramLiteral, size int) *window {
+func newWindow(lits []gramLiteral, size int, c census) *window {
 	if len(lits) == 0 {
 		return nil
 	}
@@ -106,7 +106,7 @@ func newWindow(lits []gramLiteral, size int) *window {
 	w.shift = uint(32 - order)
 	w.bitmap = make([]uint64, 1<<order/64)
 
-	chosen := chooseWindows(lits, size)
+	chosen := chooseWindows(lits, size, c)
 	byKey := make([]int, len(lits))
 	for i := range byKey {
 		byKey[i] = i
@@ -200,20 +200,26 @@ func keyAt(lit string, offset, size int) uint32 {
 
 // chooseWindows picks for each literal the offset of the window that is least
 // likely in a text, avoiding those that other literals need.
-func chooseWindows(lits []gramLiteral, size int) []int {
+func chooseWindows(lits []gramLiteral, size int, c census) []int {
 	used := map[uint32]int{}
-	for _, l := range lits {
-		for o := 0; o+size <= len(l.lit); o++ {
-			used[keyAt(l.lit, o, size)]++
+	if len(lits) > 64 { // among few, the census is enough
+		for _, l := range lits {
+			for o := 0; o+size <= len(l.lit); o++ {
+				used[keyAt(l.lit, o, size)]++
+			}
 		}
 	}
 	chosen := make([]int, len(lits))
 	for i, l := range lits {
 		best := 1 << 30
 		for o := 0; o+size <= len(l.lit); o++ {
-			cost := 16 * min(used[keyAt(l.lit, o, size)]-1, 64)
-			for _, c := range []byte(l.lit[o : o+size]) {
-				cost += int(commonness[c])
+			key := keyAt(l.lit, o, size)
+			cost := 16 * min(used[key], 64)
+			if size == 4 {
+				cost += 8 * min(c[key], 128)
+			}
+			for _, b := range []byte(l.lit[o : o+size]) {
+				cost += int(commonness[b])
 			}
 			if cost < best {
 				best, chosen[i] = cost, o
@@ -221,6 +227,34 @@ func chooseWindows(lits []gramLiteral, size int) []int {
 		}
 	}
 	return chosen
+}
+
+// census counts windows of four bytes: how common they are in what rules look
+// for and, weighing more, in what every host runs.
+type census map[uint32]int
+
+func newCensus() census {
+	c := census{}
+	for _, text := range everyday {
+		c.add(text, 40)
+	}
+	return c
+}
+
+func (c census) add(lit string, weight int) {
+	for o := 0; o+4 <= len(lit); o++ {
+		c[keyAt(lit, o, 4)] += weight
+	}
+}
+
+// everyday are texts that paths, command lines and registry keys are full of.
+var everyday = []string{
+	`c:\windows\system32\`, `c:\windows\syswow64\`, `\windows\winsxs\amd64_`, `c:\program files (x86)\`, `c:\program files\`, `c:\programdata\microsoft\windows\`,
+	`c:\users\`, `\appdata\local\`, `\appdata\roaming\`, `\appdata\local\temp\`, `\microsoft\`, `\google\chrome\application\chrome.exe`, `\microsoft office\root\office16\`,
+	`\windowspowershell\v1.0\powershell.exe`, `svchost.exe -k `, `services.exe`, `explorer.exe`, `cmd.exe /c `, `conhost.exe`, `.exe" --type=`, `\system\currentcontrolset\services\`,
+	`hklm\software\microsoft\windows nt\currentversion\`, `hkcu\software\microsoft\windows\currentversion\`, `hku\s-1-5-21-`, `software\classes\`, `.dll`, `.exe`, ` -command `, `http://`, `https://www.`,
+	`/usr/bin/`, `/usr/local/bin/`, `/usr/sbin/`, `/usr/lib/`, `/usr/lib/x86_64-linux-gnu/`, `/bin/bash -c `, `/bin/sh -c `, `/etc/systemd/system/`, `/var/lib/`, `/var/log/`, `/proc/`, `/home/`, `/tmp/`, `/opt/`, `python3 `,
+	`.json`, `.conf`, `.service`, ` --config=`, ` --version`, `microsoft corporation`, `true`, `system`, `.com`, `.net`,
 }
 
 // commonness ranks bytes by how often paths and command lines have them.

@@ -28,15 +28,15 @@ type posting struct {
 // fieldIndex finds the atoms of one field.
 type fieldIndex struct {
 	field    int
-	present  int32 // atom, or -1
-	forward  *trie // whole, start
-	backward *trie // end
+	present  int32    // atom, or -1
+	forward  *anchors // whole, start
+	backward *anchors // end
 	inside   *grams
 }
 
 // newIndexes groups atoms, whose numbers are their places in the list, by field,
 // in the order of fields.
-func newIndexes(atoms []atom) []*fieldIndex {
+func newIndexes(atoms []atom, c census) []*fieldIndex {
 	byField := map[int][]int{}
 	var fields []int
 	for i, a := range atoms {
@@ -49,23 +49,23 @@ func newIndexes(atoms []atom) []*fieldIndex {
 	var all []*fieldIndex
 	for _, field := range fields {
 		f := &fieldIndex{field: field, present: -1}
-		var forward, backward []trieLiteral
+		var forward, backward []anchorLiteral
 		var any []gramLiteral
 		for _, i := range byField[field] {
 			switch a := atoms[i]; a.kind {
 			case present:
 				f.present = int32(i)
 			case whole, start:
-				forward = append(forward, trieLiteral{a.lit, a.kind == whole, i})
+				forward = append(forward, anchorLiteral{a.lit, a.kind == whole, i})
 			case end:
-				backward = append(backward, trieLiteral{a.lit, false, i})
+				backward = append(backward, anchorLiteral{a.lit, false, i})
 			case inside:
 				any = append(any, gramLiteral{a.lit, i})
 			}
 		}
-		f.forward, f.backward = newTrie(forward, false), newTrie(backward, true)
+		f.forward, f.backward = newAnchors(forward, false), newAnchors(backward, true)
 		if len(any) > 0 {
-			f.inside = newGrams(any)
+			f.inside = newGrams(any, c)
 		}
 		all = append(all, f)
 	}

@@ -12,7 +12,7 @@ type literalSet struct {
 // search for each.
 const manyLiterals = 6
 
-func newLiteralSet(pats []pattern) *literalSet {
+func newLiteralSet(pats []pattern, c census) *literalSet {
 	s := &literalSet{}
 	var lits []gramLiteral
 	for _, p := range pats {
@@ -23,7 +23,7 @@ func newLiteralSet(pats []pattern) *literalSet {
 		}
 	}
 	if len(lits) > 0 {
-		s.inside = newGrams(lits)
+		s.inside = newGrams(lits, c)
 	}
 	return s
 }

@@ -50,8 +50,8 @@ type ruleProblem struct {
 	problem sigma.Problem
 }
 
-func newProgram(class *ocsf.Class, rules []admitted, placeholders map[string][]string, automata map[string]*automaton) (*program, []weakness, []ruleProblem) {
-	b := &builder{class: class, placeholders: placeholders, known: map[string]int{}, automata: automata}
+func newProgram(class *ocsf.Class, rules []admitted, s shared) (*program, []weakness, []ruleProblem) {
+	b := &builder{class: class, shared: s, known: map[string]int{}}
 	var (
 		trees    []*tree
 		kept     []int
@@ -137,7 +137,7 @@ func (p *program) index(b *builder, trees []*tree, kept []int) (weaknesses []wea
 	p.atomList = atoms
 	p.markKnown(b, numbers)
 	p.byField = make([]*fieldIndex, len(p.class.Fields))
-	for _, f := range newIndexes(atoms) {
+	for _, f := range newIndexes(atoms, b.census) {
 		if f.field == everything {
 			p.keywords = f
 		} else {

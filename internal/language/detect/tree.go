@@ -140,7 +140,7 @@ func (p *predicate) cost() int {
 		}
 		return 5
 	case sigma.Regex:
-		if p.re.table != nil {
+		if p.re.table != nil || p.re.least > 100 {
 			return 200
 		}
 		return 5000
