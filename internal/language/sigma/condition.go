@@ -54,6 +54,9 @@ func (r *reader) condition(n *yaml.Node, searches []Search) *Condition {
 	p := conditionParser{text: n.Value, node: n, searches: searches}
 	p.next()
 	c := p.or(0)
+	if p.fail == nil && p.token == "|" {
+		p.aggregation()
+	}
 	if p.fail == nil && p.token != "" {
 		p.failf("%q is not expected here", p.token)
 	}
@@ -170,13 +173,17 @@ func (p *conditionParser) primary(depth int) *Condition {
 		p.next()
 		return c
 	case p.token == "|":
-		p.failf("aggregations belong to Sigma 1, which Sigma 2 does not have")
-		p.fail.Do = "write a correlation document"
-		return nil
+		return p.aggregation()
 	case p.token == ")" || p.is("and") || p.is("or"):
 		return p.failf("%q is not expected here", p.token)
 	}
 	return p.name()
+}
+
+func (p *conditionParser) aggregation() *Condition {
+	p.failf("aggregations belong to Sigma 1, which Sigma 2 does not have")
+	p.fail.Do = "write a correlation document"
+	return nil
 }
 
 // name reads a search name, or "1 of them", "all of selection_*".
