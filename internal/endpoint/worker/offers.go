@@ -31,7 +31,16 @@ type follower struct {
 	offers    <-chan holdfast.Offer
 	heartbeat time.Duration
 	log       *slog.Logger
+
+	// proposed is what the guard was given and may not have answered yet: its
+	// status does not name it, and it must not be swept away under the guard's
+	// feet.
+	proposed holdfast.Digest
+	swept    time.Time
 }
+
+// sweepEvery is how often content that nothing needs is removed.
+const sweepEvery = 10 * time.Minute
 
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) {
@@ -105,10 +114,21 @@ func (f *follower) poll(ctx context.Context) {
 	for _, d := range orders.Returns {
 		f.act(d)
 	}
-	if keep, ok := f.state.keep(); ok {
-		if err := f.loader.Sweep(keep, now); err != nil {
-			f.log.Warn("old content could not be removed", "err", err)
-		}
+	f.sweep(now)
+}
+
+// sweep removes content that no way forward or back needs.
+func (f *follower) sweep(now time.Time) {
+	keep, ok := f.state.keep()
+	if !ok || now.Sub(f.swept) < sweepEvery {
+		return
+	}
+	f.swept = now
+	if f.proposed != "" {
+		keep = append(keep, f.proposed)
+	}
+	if err := f.loader.Sweep(keep, now); err != nil {
+		f.log.Warn("old content could not be removed", "err", err)
 	}
 }
 
@@ -127,6 +147,7 @@ func (f *follower) act(d loader.Decision) {
 	switch d.Action {
 	case loader.Propose:
 		log.Info("proposing to the guard")
+		f.proposed = d.Digest
 		f.tell("propose", f.guard.Propose(id, d.Channel, d.Digest))
 	case loader.Reactivate:
 		log.Info("reactivating what runs")
