@@ -24,8 +24,8 @@ type Rollout struct {
 // Admission says that a host takes part in a rollout, on which arm and in
 // which randomised block. It is a row before it is an offer; the host's own
 // poll is what draws it. A host has at most one admission per release and
-// block, and at most one on the arm New, unless that was recalled and two people
-// overrode the recall.
+// block, and at most one on the arm New, unless that was never carried out, or
+// was recalled and two people overrode the recall.
 type Admission struct {
 	Release ReleaseID `json:"release"`
 	Host    HostID    `json:"host"`

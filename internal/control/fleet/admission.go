@@ -143,9 +143,15 @@ func (f *Fleet) RestoreAdmission(stored holdfast.Admission, kinds []holdfast.Har
 	a.count()
 	s := h.seatOf(r)
 	f.seatAdmission(s, a)
-	if a.Arm == holdfast.New && !a.Returned.IsZero() {
-		r.outstanding--
-		s.settled = true
+	if a.Arm == holdfast.New {
+		switch {
+		case a.Why == notCarriedOut:
+			r.outstanding--
+			s.treated = nil
+		case !a.Returned.IsZero():
+			r.outstanding--
+			s.settled = true
+		}
 	}
 	f.settle(s, f.now)
 	f.wheel.add(h, f.now)
@@ -173,8 +179,10 @@ func (f *Fleet) harm(s *seat, a *admission, kind holdfast.HarmKind, at time.Time
 		return
 	}
 	a.kinds = append(a.kinds, kind)
-	f.changes.Harms = append(f.changes.Harms, holdfast.Harm{Release: a.Release, Host: a.Host, Org: a.Org, Stratum: a.Stratum, Block: a.Block, Arm: a.Arm, Kind: kind, At: at, Detail: detail,
-		Ring: a.Ring, Cell: a.Cell, After: f.Observed(a.At, at)})
+	f.changes.Harms = append(f.changes.Harms, holdfast.Harm{
+		Release: a.Release, Host: a.Host, Org: a.Org, Stratum: a.Stratum, Block: a.Block, Arm: a.Arm, Kind: kind, At: at, Detail: detail,
+		Ring: a.Ring, Cell: a.Cell, After: f.Observed(a.At, at),
+	})
 	f.settle(s, f.now)
 }
 
@@ -235,8 +243,26 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 			f.mark(a)
 		}
 	}
+	f.lapse(s, at)
 	f.returned(s, at)
 	f.classify(s, at)
+}
+
+// notCarriedOut is why an admission ended whose host beats, and says that it
+// runs something else, long after it was drawn. It may be drawn again.
+const notCarriedOut = "not carried out"
+
+// lapse withdraws an offer that its host does not take up: it cannot fetch the
+// content, perhaps. It would be pending for ever, and hold up the others.
+func (f *Fleet) lapse(s *seat, at time.Time) {
+	a, h, r := s.treated, s.host, s.release
+	if a == nil || !a.stored || !a.Left.IsZero() || !a.Activated.IsZero() || len(a.kinds) > 0 || a.Block == Late ||
+		!h.heard.Equal(at) || f.outages.open || h.Report.Running[r.Channel] == r.Digest || f.Observed(a.At, at) < 3*r.Fast || r.recalled(h.Org) {
+		return
+	}
+	f.leave(a, notCarriedOut, at)
+	s.treated = nil
+	r.outstanding--
 }
 
 // returned notices that a host cannot have a recalled release any more: it

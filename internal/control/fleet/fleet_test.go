@@ -231,6 +231,34 @@ func TestDeclinedIsNoHarm(t *testing.T) {
 	}
 }
 
+// An offer that its host does not take up is withdrawn after three windows, and
+// the host may be drawn again.
+func TestOfferNotTakenUpLapses(t *testing.T) {
+	f := listened(1, 6)
+	r := oneRing("r")
+	f.SetRelease(r)
+	now := start.Add(5 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(time.Second)), opened(1, 1, 0, stratum(0), now.Add(time.Hour))})
+	f.Beat("h000", now)
+	first := f.Take()
+	f.Stored(first)
+	for d := time.Second; d < 3*r.Fast; d += time.Second {
+		f.Beat("h000", now.Add(d))
+		f.Advance(now.Add(d))
+	}
+	if c := f.Take(); len(c.Marks)+len(c.Harms)+len(c.Drawn) > 0 {
+		t.Fatalf("too early: %+v", c)
+	}
+	f.Beat("h000", now.Add(3*r.Fast))
+	c := f.Take()
+	if len(c.Marks) != 1 || c.Marks[0].Why != notCarriedOut || len(c.Drawn) != 1 || c.Drawn[0].Block != 1 {
+		t.Fatalf("%+v", c)
+	}
+	if _, err := f.Renew("h000", first.Drawn[0].Lease, now.Add(3*r.Fast)); err == nil {
+		t.Error("the offer that lapsed can still be carried out")
+	}
+}
+
 // One experiment at a time: a host in the open window of one release is not
 // drawn for another.
 func TestOneExperimentAtATime(t *testing.T) {
@@ -472,7 +500,7 @@ func TestProperties(t *testing.T) {
 				recount(t, m.f, r)
 				treated := map[holdfast.HostID]int{}
 				for _, a := range m.admissions {
-					if a.Arm == holdfast.New {
+					if a.Arm == holdfast.New && a.Why != notCarriedOut {
 						treated[a.Host]++
 					}
 					if !a.Clean.IsZero() && a.Clean.Sub(a.At) < r.Fast {

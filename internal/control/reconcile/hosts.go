@@ -69,6 +69,19 @@ func (s *Service) RenewLease(_ context.Context, id holdfast.HostID, lease string
 	return s.fleet.Renew(id, lease, at)
 }
 
+// Refresh takes up what an operator decided about a host: that it is revoked,
+// or must not be among the first.
+func (s *Service) Refresh(ctx context.Context, id holdfast.HostID) error {
+	h, err := s.Store.Host(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fleet.SetHost(h)
+	return nil
+}
+
 // Host returns what is known of a host this moment; false if it never
 // connected to this process and was enrolled since.
 func (s *Service) Host(id holdfast.HostID) (holdfast.Host, bool) {

@@ -193,8 +193,10 @@ func (s *Service) Override(ctx context.Context, id holdfast.ReleaseID, by, ackno
 			if err := putJSON(ctx, tx, overrideAsked(id), overrideRequest{by, n, state.EventSeq, now}); err != nil {
 				return err
 			}
-			_, err = tx.Append(ctx, holdfast.Entry{At: now, Kind: "override-asked", Org: rel.Org, By: by, Release: id, Bundle: rel.Bundle.Digest,
-				Text: fmt.Sprintf("%s asks to override the recall, acknowledging %d harmed hosts", by, n)})
+			_, err = tx.Append(ctx, holdfast.Entry{
+				At: now, Kind: "override-asked", Org: rel.Org, By: by, Release: id, Bundle: rel.Bundle.Digest,
+				Text: fmt.Sprintf("%s asks to override the recall, acknowledging %d harmed hosts", by, n),
+			})
 			return err
 		}
 		if err := putJSON(ctx, tx, overrideAsked(id), overrideRequest{}); err != nil {

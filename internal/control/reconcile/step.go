@@ -214,6 +214,10 @@ func (s *Service) drive(ctx context.Context, d *driven, now time.Time) error {
 	if d.admits() {
 		s.fleet.Open(d.Release, openings)
 	}
+	if settled && state.Phase == holdfast.Complete {
+		s.fleet.DropRelease(d.Release)
+		delete(s.rollouts, d.Release)
+	}
 	s.mu.Unlock()
 	for _, e := range entries {
 		s.Log.Info("rollout", "release", e.Release, "kind", e.Kind, "what", e.Text)

@@ -82,8 +82,7 @@ type played struct {
 	id       holdfast.HostID
 	attr     holdfast.Attributes
 	rep      holdfast.HostReport
-	off      bool // does not answer
-	since    time.Time
+	off      bool           // does not answer
 	leases   map[string]int // how often each was carried out
 	had      map[holdfast.Digest]bool
 	proving  time.Time // probation until

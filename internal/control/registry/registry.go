@@ -96,8 +96,10 @@ func (r *Registry) PutBuild(ctx context.Context, b holdfast.Build, by string) er
 		if slices.ContainsFunc(known, func(k holdfast.Build) bool { return k.Digest == b.Digest }) {
 			return nil
 		}
-		_, err = tx.Append(ctx, holdfast.Entry{At: now, Kind: "build", Org: holdfast.DefaultOrg, By: by, Bundle: b.Digest,
-			Text: fmt.Sprintf("sensor build %s for %s is registered", b.Manifest.Version, b.Manifest.Platform)})
+		_, err = tx.Append(ctx, holdfast.Entry{
+			At: now, Kind: "build", Org: holdfast.DefaultOrg, By: by, Bundle: b.Digest,
+			Text: fmt.Sprintf("sensor build %s for %s is registered", b.Manifest.Version, b.Manifest.Platform),
+		})
 		return err
 	})
 	if err != nil {
@@ -148,8 +150,10 @@ func (r *Registry) PutContent(ctx context.Context, org holdfast.OrgID, b holdfas
 		if err := tx.PutBundle(ctx, org, b, by); err != nil {
 			return err
 		}
-		_, err = tx.Append(ctx, holdfast.Entry{At: now, Kind: "publish", Org: org, By: by, Bundle: b.Digest,
-			Text: fmt.Sprintf("%s %s is registered: %d bytes", b.Channel, b.Version, b.Size)})
+		_, err = tx.Append(ctx, holdfast.Entry{
+			At: now, Kind: "publish", Org: org, By: by, Bundle: b.Digest,
+			Text: fmt.Sprintf("%s %s is registered: %d bytes", b.Channel, b.Version, b.Size),
+		})
 		return err
 	})
 	if err != nil || b.Channel != holdfast.Rules {
@@ -197,8 +201,10 @@ func (r *Registry) PutVerdict(ctx context.Context, bundle holdfast.Digest, envel
 		if err := tx.PutVerdict(ctx, v, envelope); err != nil {
 			return err
 		}
-		_, err = tx.Append(ctx, holdfast.Entry{At: now, Kind: "verdict", Org: holdfast.DefaultOrg, By: by, Bundle: bundle,
-			Text: fmt.Sprintf("rehearsal of %s %s on %d sensor builds: %s", b.Channel, b.Version, len(v.Builds), outcome(v))})
+		_, err = tx.Append(ctx, holdfast.Entry{
+			At: now, Kind: "verdict", Org: holdfast.DefaultOrg, By: by, Bundle: bundle,
+			Text: fmt.Sprintf("rehearsal of %s %s on %d sensor builds: %s", b.Channel, b.Version, len(v.Builds), outcome(v)),
+		})
 		return err
 	})
 	return v, err

@@ -90,11 +90,15 @@ func free(ctx context.Context, tx Tx, rel holdfast.Release) error {
 		}
 		switch {
 		case ro.Phase.Recalling() && o.Bundle.Digest == rel.Bundle.Digest:
-			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("this content was recalled by release %s", o.ID), Where: rel.Bundle.Digest.Short(),
-				Do: "publish a corrected version, or have two people override the recall"}
+			return &holdfast.Error{
+				Kind: holdfast.Denied, What: fmt.Sprintf("this content was recalled by release %s", o.ID), Where: rel.Bundle.Digest.Short(),
+				Do: "publish a corrected version, or have two people override the recall",
+			}
 		case !ro.Phase.Done():
-			return &holdfast.Error{Kind: holdfast.Conflict, What: fmt.Sprintf("release %s of the same channel is %s", o.ID, ro.Phase),
-				Do: "wait until it is complete, or halt it"}
+			return &holdfast.Error{
+				Kind: holdfast.Conflict, What: fmt.Sprintf("release %s of the same channel is %s", o.ID, ro.Phase),
+				Do: "wait until it is complete, or halt it",
+			}
 		}
 	}
 	return nil
@@ -135,8 +139,10 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 	}
 	for _, b := range slices.Sorted(maps.Keys(inUse)) {
 		if _, ok := version[b]; !ok {
-			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("%d hosts run sensor build %s, which is not registered", inUse[b], b.Short()),
-				Where: d.Short(), Do: "register the build, and rehearse the bundle on it"}
+			return &holdfast.Error{
+				Kind: holdfast.Denied, What: fmt.Sprintf("%d hosts run sensor build %s, which is not registered", inUse[b], b.Short()),
+				Where: d.Short(), Do: "register the build, and rehearse the bundle on it",
+			}
 		}
 	}
 	checks, err := r.Store.Checks(ctx, d)
@@ -152,8 +158,10 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 		problems, checked := checks[b]
 		if len(problems) > 0 {
 			p := problems[0]
-			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("the static check refuses it on sensor build %s: rule %s, field %s: %s", version[b], p.Rule, p.Field, p.Reason),
-				Where: p.File, Do: "correct the rule, or retire the build"}
+			return &holdfast.Error{
+				Kind: holdfast.Denied, What: fmt.Sprintf("the static check refuses it on sensor build %s: rule %s, field %s: %s", version[b], p.Rule, p.Field, p.Reason),
+				Where: p.File, Do: "correct the rule, or retire the build",
+			}
 		}
 		if r.Check != nil && !checked && rel.Bundle.Channel == holdfast.Rules {
 			return &holdfast.Error{Kind: holdfast.Denied, What: "it was not checked against sensor build " + version[b], Where: d.Short(), Do: "register the content again"}

@@ -13,8 +13,10 @@ const admissionColumns = `release, host, block, arm, org, stratum, cell, ring, a
 func (s *Store) AddAdmissions(ctx context.Context, all []holdfast.Admission) error {
 	rows := make([][]any, 0, len(all))
 	for _, a := range all {
-		rows = append(rows, []any{string(a.Release), string(a.Host), int64(a.Block), string(a.Arm), string(a.Org), string(a.Stratum), string(a.Cell), int64(a.Ring), nanos(a.At), a.Lease,
-			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Clean), nanos(a.Left), a.Why, nanos(a.Returned)})
+		rows = append(rows, []any{
+			string(a.Release), string(a.Host), int64(a.Block), string(a.Arm), string(a.Org), string(a.Stratum), string(a.Cell), int64(a.Ring), nanos(a.At), a.Lease,
+			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Clean), nanos(a.Left), a.Why, nanos(a.Returned),
+		})
 	}
 	return s.insert(ctx, `INSERT INTO admissions (`+admissionColumns+`) VALUES `, ``, rows)
 }

@@ -24,8 +24,10 @@ func (s *Store) PutBuild(ctx context.Context, b holdfast.Build, at time.Time) er
 		var known string
 		err = tx.row(ctx, "build", `SELECT manifest FROM builds WHERE digest = $1`, []any{string(b.Digest)}, &known)
 		if err == nil && known != string(manifest) {
-			err = &holdfast.Error{Kind: holdfast.Conflict, What: "this build is registered with another manifest", Where: b.Digest.Short(),
-				Do: "one binary exports one manifest: rebuild it, or find out which of the two is false"}
+			err = &holdfast.Error{
+				Kind: holdfast.Conflict, What: "this build is registered with another manifest", Where: b.Digest.Short(),
+				Do: "one binary exports one manifest: rebuild it, or find out which of the two is false",
+			}
 		}
 		return err
 	})

@@ -31,8 +31,10 @@ func (s *Store) UseEnrolment(ctx context.Context, secret string, now time.Time) 
 		}, &e)
 	})
 	if holdfast.KindOf(err) == holdfast.NotFound {
-		err = &holdfast.Error{Kind: holdfast.Denied, What: "the enrolment token was used up, has expired, or never existed",
-			Do: "ask an administrator for a new one"}
+		err = &holdfast.Error{
+			Kind: holdfast.Denied, What: "the enrolment token was used up, has expired, or never existed",
+			Do: "ask an administrator for a new one",
+		}
 	}
 	return e, err
 }

@@ -57,8 +57,10 @@ func (s *Store) putHosts(ctx context.Context, hosts []holdfast.Host, onConflict 
 		if err != nil {
 			return err
 		}
-		rows = append(rows, []any{string(h.ID), string(h.Org), h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build),
-			attributes, report, h.Simulated, h.Connected, h.Revoked, h.NoCanary, h.Report.SafeMode, h.Serial, nanos(h.Enrolled), nanos(h.LastSeen)})
+		rows = append(rows, []any{
+			string(h.ID), string(h.Org), h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build),
+			attributes, report, h.Simulated, h.Connected, h.Revoked, h.NoCanary, h.Report.SafeMode, h.Serial, nanos(h.Enrolled), nanos(h.LastSeen),
+		})
 	}
 	return s.insert(ctx, `INSERT INTO hosts (id, org, hostname, stratum, build, attributes, report, simulated, connected, revoked, no_canary, safe_mode, serial, enrolled, last_seen) VALUES `, onConflict, rows)
 }

@@ -57,8 +57,10 @@ func Open(ctx context.Context, source string) (*Store, error) {
 	}
 	if err := s.migrate(ctx); err != nil {
 		db.Close()
-		return nil, &holdfast.Error{Kind: holdfast.Unavailable, What: "cannot bring the database's schema up to date", Where: redacted(source), Err: err,
-			Do: "check that the database is reachable, writable, and not from a newer version"}
+		return nil, &holdfast.Error{
+			Kind: holdfast.Unavailable, What: "cannot bring the database's schema up to date", Where: redacted(source), Err: err,
+			Do: "check that the database is reachable, writable, and not from a newer version",
+		}
 	}
 	return s, nil
 }
