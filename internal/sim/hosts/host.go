@@ -29,6 +29,8 @@ type host struct {
 
 	mu     sync.Mutex
 	reason string // why the latest offer was refused
+	// declined is that offer (its lease), if it was refused for good.
+	declined string
 }
 
 func (h *host) start(f *Fleet) error {
@@ -111,15 +113,18 @@ func (h *host) say() {
 	}
 	h.mu.Lock()
 	if h.reason != "" {
-		r.Reason = h.reason
+		r.Declined, r.Reason = h.declined, h.reason
 	}
 	h.mu.Unlock()
 	h.link.Report(r)
 }
 
-func (h *host) refuse(reason string) {
+func (h *host) refuse(reason string) { h.decline("", reason) }
+
+// decline notes that the host's own checks refused an offer for good.
+func (h *host) decline(lease, reason string) {
 	h.mu.Lock()
-	h.reason = reason
+	h.declined, h.reason = lease, reason
 	h.mu.Unlock()
 }
 
@@ -192,7 +197,7 @@ func (h *host) act(d loader.Decision) {
 	case loader.Recall:
 		h.machine.tell(guard.Event{Kind: guard.Recalled, Digest: d.From})
 	case loader.Refuse:
-		h.refuse("refused " + d.Digest.Short() + ": " + d.Reason)
+		h.decline(d.Lease, "refused "+d.Digest.Short()+": "+d.Reason)
 	}
 	h.say()
 }
