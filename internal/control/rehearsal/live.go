@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -66,12 +65,13 @@ func (r *run) life(ctx context.Context, channel holdfast.Channel, content []byte
 	}
 	phases := []struct {
 		stage, say string
+		ready      string // the slot in which a worker must be ready
 		reached    func(guardState) bool
 		what       string
 	}{
-		{"load", fmt.Sprintf(`{"kind":"propose","id":"rehearsal","channel":%q,"digest":%q}`, channel, h.digest), h.holds, "it did not get through probation"},
-		{"restart", "", h.holds, "it did not come back after a restart"},
-		{"unload", fmt.Sprintf(`{"kind":"recall","digest":%q}`, h.digest), h.gone, "the host did not return to what it had"},
+		{"load", fmt.Sprintf(`{"kind":"propose","id":"rehearsal","channel":%q,"digest":%q}`, channel, h.digest), "trial", h.holds, "it did not get through probation"},
+		{"restart", "", "current", h.holds, "it did not come back after a restart"},
+		{"unload", fmt.Sprintf(`{"kind":"recall","digest":%q}`, h.digest), "current", h.gone, "the host did not return to what it had"},
 	}
 	for i, ph := range phases {
 		r.stage(ph.stage, i, len(phases))
@@ -84,7 +84,7 @@ func (r *run) life(ctx context.Context, channel holdfast.Channel, content []byte
 				return nil, err
 			}
 		}
-		reason, err := h.phase(ctx, ph.say, ph.reached)
+		reason, err := h.phase(ctx, ph.say, ph.ready, ph.reached)
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func (h *hosted) gone(g guardState) bool {
 
 // phase runs the guard until the host is as it should be and stays so for as
 // long as a probation, and returns what went wrong, if anything did.
-func (h *hosted) phase(ctx context.Context, say string, reached func(guardState) bool) (string, error) {
+func (h *hosted) phase(ctx context.Context, say, ready string, reached func(guardState) bool) (string, error) {
 	if say != "" {
 		if err := os.WriteFile(h.at("say"), []byte(say+"\n"), 0o600); err != nil {
 			return "", err
@@ -218,25 +218,23 @@ func (h *hosted) phase(ctx context.Context, say string, reached func(guardState)
 	if err := cmd.Start(); err != nil {
 		return "", &holdfast.Error{Kind: holdfast.Internal, What: "the guard cannot be started", Err: err}
 	}
-	reason, steady := h.watch(ctx, reached)
+	reason, steady := h.watch(ctx, log, "event=ready slot="+ready, reached)
 	interrupt(cmd.Process)
 	err := cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil && !steady:
-		return "the guard ended: " + lastLine(log.bytes), nil
+		return "the guard ended: " + lastLine(log.kept()), nil
 	case reason == "" && !steady:
-		return "not within " + livePhase.String() + "; the agent's last words: " + lastLine(log.bytes), nil
-	}
-	if why := h.unwell(log.bytes); reason == "" && why != "" {
-		reason = why
+		return "not within " + livePhase.String() + "; the last words: " + lastLine(log.kept()), nil
 	}
 	return reason, nil
 }
 
-// watch reads the guard's state until it is as it should be, and a while longer.
-func (h *hosted) watch(ctx context.Context, reached func(guardState) bool) (reason string, steady bool) {
+// watch reads the guard's state until a worker is ready and all is as it should
+// be, and a while longer.
+func (h *hosted) watch(ctx context.Context, log *tail, ready string, reached func(guardState) bool) (reason string, steady bool) {
 	var since time.Time
 	for end := time.Now().Add(livePhase); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		var g guardState
@@ -247,7 +245,7 @@ func (h *hosted) watch(ctx context.Context, reached func(guardState) bool) (reas
 		switch {
 		case g.State.Crashes > 0 || g.State.Safe != nil || len(g.State.Failed) > 0:
 			return g.State.Reason, true
-		case !reached(g):
+		case !reached(g) || !bytes.Contains(log.kept(), []byte(ready)):
 			since = time.Time{}
 		case since.IsZero():
 			since = time.Now()
@@ -256,20 +254,6 @@ func (h *hosted) watch(ctx context.Context, reached func(guardState) bool) (reas
 		}
 	}
 	return "", false
-}
-
-var startedPID = regexp.MustCompile(`msg=started .*pid=(\d+)`)
-
-// unwell looks in the guard's log for a worker that was not ready, although the
-// state is as it should be.
-func (h *hosted) unwell(log []byte) string {
-	if n := len(startedPID.FindAll(log, -1)); n == 0 {
-		return "no worker was started"
-	}
-	if !bytes.Contains(log, []byte("event=ready")) {
-		return "no worker was ready"
-	}
-	return ""
 }
 
 func lastLine(log []byte) string {

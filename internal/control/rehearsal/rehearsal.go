@@ -16,6 +16,7 @@
 package rehearsal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -239,7 +241,7 @@ func (r *run) prepareBytes(ctx context.Context, raw []byte) error {
 	if err := cmd.Run(); err != nil {
 		return r.unable("does not export its manifest", err)
 	}
-	if err := json.Unmarshal(out.bytes, &r.manifest); err != nil {
+	if err := json.Unmarshal(out.kept(), &r.manifest); err != nil {
 		return r.unable("exports no manifest we can read", err)
 	}
 	r.verdict.Version = r.manifest.Version
@@ -279,13 +281,23 @@ func (r *run) without() *bundle.Bundle {
 // tail keeps the last bytes written to it.
 type tail struct {
 	limit int
+
+	mu    sync.Mutex
 	bytes []byte
 }
 
 func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.bytes = append(t.bytes, p...)
 	if n := len(t.bytes) - t.limit; n > 0 {
 		t.bytes = t.bytes[n:]
 	}
 	return len(p), nil
+}
+
+func (t *tail) kept() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Clone(t.bytes)
 }

@@ -140,7 +140,7 @@ func (s *session) next(limit time.Duration) (rehearse.Answer, *death) {
 // died says how a build that is gone came to its end.
 func (s *session) died() *death {
 	err := s.cmd.Wait()
-	why := lastWords(s.stderr.bytes)
+	why := lastWords(s.stderr.kept())
 	if why == "" && err != nil {
 		why = err.Error()
 	}

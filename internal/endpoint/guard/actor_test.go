@@ -152,4 +152,3 @@ func take(dir string) []string {
 	data, _ := os.ReadFile(mine)
 	return strings.Split(strings.TrimSpace(string(data)), "\n")
 }
-

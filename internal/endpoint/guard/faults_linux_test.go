@@ -348,9 +348,13 @@ func TestACorruptFileIsNotExecuted(t *testing.T) {
 	h.release(holdfast.Agent, d)
 	h.off()
 	for what, spoil := range map[string]func() error{
-		"changed":        func() error { os.Remove(name); return os.WriteFile(name, append(self, 'x'), 0o500) },
-		"missing":        func() error { return os.Remove(name) },
-		"open to others": func() error { os.Remove(name); os.WriteFile(name, append(self, '\n'), 0o600); return os.Chmod(name, 0o622) },
+		"changed": func() error { os.Remove(name); return os.WriteFile(name, append(self, 'x'), 0o500) },
+		"missing": func() error { return os.Remove(name) },
+		"open to others": func() error {
+			os.Remove(name)
+			os.WriteFile(name, append(self, '\n'), 0o600)
+			return os.Chmod(name, 0o622)
+		},
 	} {
 		saved, _ := os.ReadFile(filepath.Join(h.dir, "guard", stateFile))
 		if err := spoil(); err != nil {

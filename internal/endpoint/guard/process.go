@@ -22,7 +22,7 @@ type process struct {
 	slot    Slot // "" once another has taken over
 	pid     int
 	cmd     *exec.Cmd
-	orders  *os.File
+	orders  chan lifeline.Order
 	ready   bool
 	started time.Time
 	drainBy time.Time
@@ -56,7 +56,7 @@ func (k *keeper) spawn(s *start, agent *os.File) (*process, EventKind, error) {
 		return nil, Unstartable, err
 	}
 	defer out.Close()
-	theirs, orders, err := os.Pipe() // to the worker
+	theirs, to, err := os.Pipe() // to the worker
 	if err != nil {
 		in.Close()
 		return nil, Unstartable, err
@@ -66,7 +66,7 @@ func (k *keeper) spawn(s *start, agent *os.File) (*process, EventKind, error) {
 	if agent != nil {
 		if program, err = executable(agent); err != nil {
 			in.Close()
-			orders.Close()
+			to.Close()
 			return nil, Unstartable, err
 		}
 	}
@@ -79,11 +79,11 @@ func (k *keeper) spawn(s *start, agent *os.File) (*process, EventKind, error) {
 	// The garbage collector works harder before the limit is reached.
 	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMEMLIMIT=%d", k.Memory/10*8))
 	attach(cmd, out, theirs)
-	p := &process{slot: s.slot, cmd: cmd, orders: orders, started: time.Now()}
+	p := &process{slot: s.slot, cmd: cmd, orders: make(chan lifeline.Order, 32), started: time.Now()}
 	p.group = k.groups.prepare(k.runs)
 	if err := startIn(cmd, p.group); err != nil {
 		in.Close()
-		orders.Close()
+		to.Close()
 		k.groups.release(p)
 		var path *os.PathError
 		if agent != nil && errors.As(err, &path) && notAProgram(err) {
@@ -96,6 +96,7 @@ func (k *keeper) spawn(s *start, agent *os.File) (*process, EventKind, error) {
 		k.Log.Warn("a hard limit could not be set; watching remains", "pid", p.pid, "err", err)
 	}
 	go p.read(in, k.notes)
+	go p.write(to)
 	go p.wait(k.notes)
 	return p, "", nil
 }
@@ -163,13 +164,27 @@ func (p *process) kill() {
 	}
 }
 
-// tell sends an order, if the worker listens.
+// tell sends an order. A worker that does not listen misses some: the guard
+// waits for nobody.
 func (p *process) tell(m lifeline.Order) {
-	_ = p.orders.SetWriteDeadline(time.Now().Add(2 * time.Millisecond))
-	_ = lifeline.WriteOrder(p.orders, m)
+	select {
+	case p.orders <- m:
+	default:
+	}
 }
 
-func (p *process) close() { p.orders.Close() }
+// write passes orders on until the worker is gone.
+func (p *process) write(to *os.File) {
+	defer to.Close()
+	for m := range p.orders {
+		if lifeline.WriteOrder(to, m) != nil {
+			return
+		}
+	}
+}
+
+// close ends the orders. Nothing may be told after it.
+func (p *process) close() { close(p.orders) }
 
 func (p *process) beaten() { p.beat.Store(int64(time.Since(p.started))) }
 

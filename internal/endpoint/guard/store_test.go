@@ -22,7 +22,7 @@ type faulty struct {
 	durable map[string][]byte // what is on the medium for certain
 	pending []func(map[string][]byte)
 
-	synced  bool // by the step that is being done
+	synced bool // by the step that is being done
 
 	at    int // the step that fails, from 0; negative for none
 	mode  fault

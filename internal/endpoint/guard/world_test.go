@@ -25,9 +25,9 @@ type world struct {
 	slots map[Slot]*worker
 	left  []*worker
 
-	proven   map[string]bool // generations that have passed probation, or came with the package
-	started  []worker        // by the latest event
-	answers  map[string]bool // by id
+	proven   map[string]bool   // generations that have passed probation, or came with the package
+	started  []worker          // by the latest event
+	answers  map[string]bool   // by id
 	fetched  []holdfast.Digest // that were started, and need not have been on the host
 	violated error
 }
