@@ -2,6 +2,7 @@ package detect
 
 import (
 	"bytes"
+	"math/bits"
 	"slices"
 
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
@@ -15,8 +16,8 @@ type counter struct {
 	co      *correlation
 	groups  []group
 	free    []int32
-	table   map[uint64]int32 // by hash of the key; chained in group.next
-	newest  int32            // list of groups by last use; -1 is the end
+	heads   []int32 // of chains of groups, by hash of the key; -1 is empty
+	newest  int32   // list of groups by last use; -1 is the end
 	oldest  int32
 	entries int
 	evicted uint64
@@ -27,7 +28,7 @@ type counter struct {
 type group struct {
 	key     []byte
 	hash    uint64
-	next    int32 // with the same hash; -1 is the end
+	next    int32 // in the same chain; -1 is the end
 	newer   int32
 	older   int32
 	entries []entry // by time
@@ -45,7 +46,11 @@ type entry struct {
 }
 
 func newCounter(co *correlation) *counter {
-	return &counter{co: co, table: make(map[uint64]int32), newest: -1, oldest: -1}
+	c := &counter{co: co, newest: -1, oldest: -1, heads: make([]int32, 1<<bits.Len(uint(co.group)))}
+	for i := range c.heads {
+		c.heads[i] = -1
+	}
+	return c
 }
 
 // add counts an event that matched input number input, and reports whether the
@@ -131,23 +136,16 @@ func splitTuple(b []byte) []string {
 
 // group returns the group of c.key, new if need be, as the newest.
 func (c *counter) group(hash uint64) *group {
-	first, known := c.table[hash]
-	if known {
-		for i := first; i >= 0; i = c.groups[i].next {
-			if bytes.Equal(c.groups[i].key, c.key) {
-				c.unlink(i)
-				c.link(i)
-				return &c.groups[i]
-			}
+	head := &c.heads[hash&uint64(len(c.heads)-1)]
+	for i := *head; i >= 0; i = c.groups[i].next {
+		if c.groups[i].hash == hash && bytes.Equal(c.groups[i].key, c.key) {
+			c.unlink(i)
+			c.link(i)
+			return &c.groups[i]
 		}
-	} else {
-		first = -1
 	}
 	if len(c.groups)-len(c.free) >= c.co.group {
 		c.evict()
-		if first, known = c.table[hash]; !known {
-			first = -1
-		}
 	}
 	var i int32
 	if n := len(c.free); n > 0 {
@@ -157,8 +155,8 @@ func (c *counter) group(hash uint64) *group {
 		c.groups = append(c.groups, group{})
 	}
 	g := &c.groups[i]
-	g.key, g.hash, g.next, g.fired, g.firedAt = append(g.key[:0], c.key...), hash, first, false, 0
-	c.table[hash] = i
+	g.key, g.hash, g.next, g.fired, g.firedAt = append(g.key[:0], c.key...), hash, *head, false, 0
+	*head = i
 	c.link(i)
 	return g
 }
@@ -203,16 +201,11 @@ func (c *counter) evict() {
 	if g.entries = g.entries[:0]; cap(g.entries) > 64 {
 		g.entries = nil // what was large is not kept for what may be small
 	}
-	if first := c.table[g.hash]; first != i {
-		for c.groups[first].next != i {
-			first = c.groups[first].next
-		}
-		c.groups[first].next = g.next
-	} else if g.next >= 0 {
-		c.table[g.hash] = g.next
-	} else {
-		delete(c.table, g.hash)
+	link := &c.heads[g.hash&uint64(len(c.heads)-1)]
+	for *link != i {
+		link = &c.groups[*link].next
 	}
+	*link = g.next
 	c.free = append(c.free, i)
 }
 
