@@ -14,6 +14,8 @@ const wide = { width: 1440, height: 900 }, narrow = { width: 390, height: 844 };
 const password = "correct horse battery";
 const troubles = [];
 
+if (shots) mkdirSync(shots, { recursive: true });
+
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
 
 // open starts a browser profile of its own, and watches it.
@@ -116,6 +118,17 @@ try {
   });
   const rollout = page.url();
 
+  await step("people are let in and kept out", async () => {
+    await page.goto("/people");
+    await page.fill("#put-person [name=name]", "nora");
+    await page.selectOption("#put-person [name=role]", "analyst");
+    await page.fill("#put-person [name=password]", password);
+    await page.click("#put-person button");
+    await page.locator("#people tr", { hasText: "nora" }).locator("button").click();
+    assert.match(await page.locator("#people tr", { hasText: "nora" }).innerText(), /may not sign in/);
+    if (shots) await page.screenshot({ path: join(shots, "people-wide-light.png") });
+  });
+
   if (shots) await step("screenshots", () => takeShots(rollout));
 
   await step("without JavaScript everything is a page, a link or a form", async () => {
@@ -171,6 +184,8 @@ try {
     await page.waitForURL(/done=halt/);
     assert.match(await text(page, "h1 .tag"), /halted/);
     await other.waitForFunction(() => /halted/.test(document.querySelector("h1 .tag").textContent));
+    assert.equal(await other.locator("#chart-evidence canvas").count(), 1, "the live chart survives the update, once");
+    assert.equal(await other.locator("#chart-evidence > svg").count(), 0);
     await other.context().close();
   });
 
@@ -192,7 +207,6 @@ try {
 }
 
 async function takeShots(rollout) {
-  mkdirSync(shots, { recursive: true });
   const pages = { overview: "/", fleet: "/fleet", rollouts: "/rollouts", rollout: new URL(rollout).pathname, halted: "/rollouts/r-2026-0117", content: "/content", findings: "/findings", record: "/record" };
   for (const [size, viewport] of Object.entries({ wide, narrow })) {
     for (const colorScheme of ["light", "dark"]) {
@@ -208,6 +222,7 @@ async function takeShots(rollout) {
       await p.goto("/fleet?state=putback");
       extra.host = await p.locator("#hosts a.strong").first().getAttribute("href");
       extra.halt = `${pages.rollout}/halt`;
+      extra.account = "/account";
       for (const [name, path] of Object.entries({ ...pages, ...extra })) {
         await p.goto(path);
         await p.waitForTimeout(150);

@@ -42,8 +42,9 @@ func TestBrowser(t *testing.T) {
 	}
 
 	f := newFixture(time.Now().UTC().Truncate(time.Second))
-	c := New(testConfig(f))
-	c.Now = time.Now
+	cfg := testConfig(f)
+	cfg.Now, cfg.Version = time.Now, "0.1.0, showing test data"
+	c := New(cfg)
 	for name, role := range map[string]holdfast.Role{"olga": holdfast.Operator, "vic": holdfast.Viewer} {
 		if err := f.CreateUser(t.Context(), holdfast.User{Name: name, Role: role, Created: f.now}, "correct horse battery"); err != nil {
 			t.Fatal(err)
@@ -59,7 +60,7 @@ func TestBrowser(t *testing.T) {
 	mux.HandleFunc("POST /test/finding", func(http.ResponseWriter, *http.Request) {
 		f.mu.Lock()
 		n := f.found[1]
-		n.ID, n.Title, n.At = "fresh", "A fresh finding", time.Now()
+		n.ID, n.Title, n.Severity, n.At = "fresh", ruleRows[6].Title, ruleRows[6].Level, time.Now()
 		f.found = append([]holdfast.Finding{n}, f.found...)
 		f.mu.Unlock()
 		f.hint(TopicFindings)
