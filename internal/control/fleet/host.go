@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -186,8 +187,10 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 	if h == nil {
 		return
 	}
+	if !alike(h.Report, r) {
+		f.dirty[id] = true // counters alone are stored with the next LastSeen
+	}
 	h.Report = r
-	f.dirty[id] = true
 	f.grow(h, at)
 	for _, s := range h.seats {
 		if a := s.current(); a != nil {
@@ -198,6 +201,15 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 		f.declined(h, r.Declined, r.Reason, at)
 	}
 	f.settleAll(h, at)
+}
+
+// alike reports whether two reports say the same but for what always grows or
+// sways.
+func alike(a, b holdfast.HostReport) bool {
+	for _, r := range []*holdfast.HostReport{&a, &b} {
+		r.Events, r.EventsDropped, r.FindingsDropped, r.RSS, r.CPU = 0, 0, 0, 0, 0
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // declined notes that a host refused an offer: its own checks did not let it.

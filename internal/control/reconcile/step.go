@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/fleet"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
-	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
 // Step does all there is to do now: store what the hosts said, decide every
@@ -392,95 +391,4 @@ func (d *driven) openings(actions []rollout.Action) (openings []fleet.Opening, r
 		rows = append(rows, Opening{Release: d.Release, Block: o.Block, Number: len(rows), Until: o.Until, Opening: j})
 	}
 	return openings, rows, nil
-}
-
-// direct tells the director what each ring may run, if that changed, and then
-// the fleet that it may be offered: never before.
-func (s *Service) direct(now time.Time) error {
-	approvals := s.approvals()
-	j, err := json.Marshal(approvals)
-	if err != nil {
-		return err
-	}
-	if string(j) == s.approved {
-		return nil
-	}
-	if err := s.Director.Approve(approvals, now); err != nil {
-		// Nothing was published: hosts keep what they have, and we ask again.
-		s.Log.Warn("director repository not updated", "err", err)
-		return nil
-	}
-	s.approved = string(j)
-	for _, d := range s.byAge() {
-		if len(d.Policy) == 0 {
-			continue
-		}
-		s.mu.Lock()
-		r := d.known
-		r.Approved = d.openRings()
-		changed := !maps.Equal(r.Approved, d.known.Approved)
-		if changed {
-			d.known = r
-			s.fleet.SetRelease(r)
-		}
-		s.mu.Unlock()
-		if changed {
-			s.hint("", d.Release)
-		}
-	}
-	return nil
-}
-
-func (d *driven) openRings() map[int]bool {
-	open := map[int]bool{}
-	for i, r := range d.state.Rings {
-		if !r.Opened.IsZero() {
-			open[i] = true
-		}
-	}
-	return open
-}
-
-// approvals is what every ring may run, by ring name: of each channel the
-// newest release whose ring is open is current, and the newest completed one
-// before it is previous. What was recalled from everybody is neither.
-func (s *Service) approvals() map[string][]tuf.Approval {
-	all := map[string][]tuf.Approval{}
-	byAge := s.byAge()
-	slices.Reverse(byAge) // newest first
-	type place struct {
-		ring    string
-		channel holdfast.Channel
-	}
-	current := map[place]bool{}
-	previous := map[place]bool{}
-	for _, d := range byAge {
-		if len(d.Policy) == 0 {
-			continue
-		}
-		for i, ring := range d.policy.Rings {
-			if _, ok := all[ring.Name]; !ok {
-				all[ring.Name] = []tuf.Approval{}
-			}
-			p := place{ring.Name, d.release.Bundle.Channel}
-			if d.state.Phase.Recalling() || i >= len(d.state.Rings) || d.state.Rings[i].Opened.IsZero() {
-				continue
-			}
-			a := tuf.Approval{Channel: p.channel, Digest: d.release.Bundle.Digest}
-			switch {
-			case !current[p]:
-				current[p] = true
-				a.State = tuf.Current
-			case !previous[p] && d.state.Phase == holdfast.Complete:
-				previous[p] = true
-				a.State = tuf.Previous
-			default:
-				continue
-			}
-			if !slices.ContainsFunc(all[ring.Name], func(b tuf.Approval) bool { return b.Channel == a.Channel && b.Digest == a.Digest }) {
-				all[ring.Name] = append(all[ring.Name], a)
-			}
-		}
-	}
-	return all
 }
