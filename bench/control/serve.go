@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -53,6 +55,7 @@ var messages atomic.Uint64
 
 func serve(args []string) error {
 	kind, caDir, address := args[0], args[1], args[2]
+	log.SetOutput(io.Discard) // opamp-go's HTTP server logs each failed handshake there
 	ca, err := enrol.OpenCA(caDir, time.Now())
 	if err != nil {
 		return err
@@ -131,10 +134,10 @@ type ours struct {
 
 func serveOurs(ca *enrol.CA, cfg *tls.Config, address string) (under, string, error) {
 	u := &ours{}
-	log := slog.New(slog.DiscardHandler)
+	quiet := slog.New(slog.DiscardHandler)
 	var err error
 	u.server, err = opamp.New(opamp.Config{
-		Control: u, Now: time.Now, Log: log, Heartbeat: time.Second, Silence: time.Minute,
+		Control: u, Now: time.Now, Log: quiet, Heartbeat: time.Second, Silence: time.Minute,
 		Identify: func(r *http.Request) (holdfast.HostID, error) { return ca.Host(r, time.Now()) },
 	})
 	if err != nil {
@@ -146,7 +149,7 @@ func serveOurs(ca *enrol.CA, cfg *tls.Config, address string) (under, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	s := &http.Server{Handler: mux, TLSConfig: cfg, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	s := &http.Server{Handler: mux, TLSConfig: cfg, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)}
 	go func() {
 		fmt.Fprintln(os.Stderr, "bench/control:", s.ServeTLS(l, "", ""))
 	}()
