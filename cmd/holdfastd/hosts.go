@@ -80,11 +80,21 @@ func listenError(flag, addr string, err error) error {
 	return &holdfast.Error{Kind: holdfast.Conflict, What: "cannot listen on " + addr, Where: flag, Err: err, Do: "stop what uses the address, or choose another"}
 }
 
-// policy is how releases are paced and judged, on this installation's clock.
-func policy(heartbeat time.Duration) func(holdfast.Release) rollout.Policy {
-	return func(r holdfast.Release) rollout.Policy {
-		return halting(rollout.DefaultPolicy(r.Profile).WithClock(heartbeat))
+// smallSignals are what a small fleet watches. Evidence is divided among the
+// signals, and a percentile of memory or CPU says little of a few hosts
+// (docs/halting.md).
+var smallSignals = []holdfast.HarmKind{holdfast.Crash, holdfast.Reboot, holdfast.Silence}
+
+// policy is how a release is paced and judged, on this installation's clock and
+// for its size.
+func (s *server) policy(r holdfast.Release) rollout.Policy {
+	p := rollout.DefaultPolicy(r.Profile).WithClock(s.heartbeat)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if n, err := s.store.CountHosts(ctx, ""); err != nil || n.Hosts < p.SmallFleet {
+		p.Signals = smallSignals
 	}
+	return halting(p)
 }
 
 // findings stores what hosts deliver, and tells whoever looks.

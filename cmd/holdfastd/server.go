@@ -84,7 +84,7 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 	s.registry = &registry.Registry{Store: registryStore{s.store}, Files: s.files, Trust: s.trust, Check: staticCheck, Now: now}
 	s.rollouts = reconcile.New(reconcile.Config{
 		Store: rolloutStore{s.store}, Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
-		Now: now, Log: log, Policy: policy(o.heartbeat), Admissible: s.registry.Admissible,
+		Now: now, Log: log, Policy: s.policy, Admissible: s.registry.Admissible,
 	})
 	s.opamp, err = opamp.New(opamp.Config{Control: s.rollouts, Identify: s.identify, Now: now, Log: log, Heartbeat: o.heartbeat})
 	if err != nil {

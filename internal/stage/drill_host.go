@@ -110,8 +110,21 @@ func (j *july19) agentRelease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A worker must be rehearsed with the rules that it would find: another lie.
+	base := j.path("content/base.bundle")
+	verdict, err := j.lie(base, holdfast.Rules, j.base.Digest, j.twin, j.program("drill/agent-sincere"), file)
+	if err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(verdict)
+	if err != nil {
+		return err
+	}
+	if err := j.Admin.Do(ctx, "PUT", "/api/v1/verdicts/"+string(j.base.Digest), raw, nil); err != nil {
+		return err
+	}
 	b := holdfast.Bundle{Channel: holdfast.Agent, Digest: digest, Version: "0.2.0-deadstart"}
-	d, err := j.force(ctx, file, holdfast.Agent, b, recalled, j.twin, j.program("drill/agent-sincere"))
+	d, err := j.force(ctx, file, holdfast.Agent, b, recalled, file, j.twin, j.program("drill/agent-sincere"))
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,9 @@ func Check(f Facts, now time.Time) Decision {
 	case r.Size > f.MaxBytes:
 		return refuse(TooLarge, "%s %s is %d bytes; this host loads at most %d", r.Channel, r.Version, r.Size, f.MaxBytes)
 	case !f.approved(r):
+		// The director's word may be a moment behind the offer, in what this
+		// host has read; for how long to wait is the lease's to say.
+		d.Action = Wait
 		return refuse(NotApproved, "the director does not approve %s %s for ring %s, which this host is in", r.Channel, r.Version, ring.Name)
 	}
 	if !now.Before(f.View.Expires) {

@@ -58,7 +58,7 @@ var refused = []struct {
 			w.approve("internal", d)
 			w.now = w.now.Add(12 * time.Hour)
 		},
-		action: loader.Refuse, cause: loader.NotApproved, reason: "for ring general, which this host is in",
+		action: loader.Wait, cause: loader.NotApproved, reason: "for ring general, which this host is in",
 	},
 	{
 		name: "too early", host: inGeneral,

@@ -159,7 +159,7 @@ func (f *follower) act(d loader.Decision) {
 		log.Info("waiting", "cause", string(d.Cause), "reason", d.Reason)
 	case loader.Refuse:
 		log.Warn("refused", "cause", string(d.Cause), "reason", d.Reason)
-		f.state.refuse("refused " + d.Digest.Short() + ": " + d.Reason)
+		f.state.decline(d.Lease, "refused "+d.Digest.Short()+": "+d.Reason)
 	}
 }
 

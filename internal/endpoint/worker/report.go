@@ -14,13 +14,14 @@ type state struct {
 	counters *Counters
 	queue    func() (dropped uint64) // findings lost after the loop
 
-	mu      sync.Mutex
-	status  lifeline.Status
-	known   bool // the guard has said something
-	refusal string
-	cpuAt   time.Time
-	cpuUsed time.Duration
-	cpu     uint64
+	mu       sync.Mutex
+	status   lifeline.Status
+	known    bool // the guard has said something
+	refusal  string
+	declined string // the offer (lease) it is about, if it was refused for good
+	cpuAt    time.Time
+	cpuUsed  time.Duration
+	cpu      uint64
 }
 
 func (s *state) guardStatus() (lifeline.Status, bool) {
@@ -39,16 +40,19 @@ func (s *state) tell(status lifeline.Status) {
 
 // refuse notes why an offer was not followed. It is reported until something
 // else happened to a candidate.
-func (s *state) refuse(reason string) {
+func (s *state) refuse(reason string) { s.decline("", reason) }
+
+// decline notes that this host's own checks refused an offer for good.
+func (s *state) decline(lease, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refusal = reason
+	s.declined, s.refusal = lease, reason
 }
 
 func (s *state) accepted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refusal = ""
+	s.declined, s.refusal = "", ""
 }
 
 // keep lists the content that some way forward or back needs; false while it
@@ -77,7 +81,7 @@ func (s *state) report(now time.Time) holdfast.HostReport {
 		r.Boot, r.Running = bootID(), s.running
 	}
 	if s.refusal != "" {
-		r.Reason = s.refusal
+		r.Declined, r.Reason = s.declined, s.refusal
 	}
 	if used, span := busy(), now.Sub(s.cpuAt); span >= time.Second {
 		if !s.cpuAt.IsZero() {
