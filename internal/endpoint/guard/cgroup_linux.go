@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -95,14 +96,21 @@ func (g *groups) delegate(own string) error {
 	return nil
 }
 
-// sweep removes the groups of a guard that was killed. A group in use stays.
-func (g *groups) sweep() {
+// sweep removes groups of this host's workers, and counts those that are still
+// in use.
+func (g *groups) sweep() (left int) {
 	for _, dir := range []string{g.memory, g.cpu} {
+		if dir == "" {
+			continue
+		}
 		old, _ := filepath.Glob(filepath.Join(dir, g.name+"-worker-*"))
 		for _, d := range old {
-			_ = os.Remove(d)
+			if os.Remove(d) != nil {
+				left++
+			}
 		}
 	}
+	return left
 }
 
 func (g *groups) try() error {
@@ -192,7 +200,16 @@ func (g *groups) release(p *process) {
 	}
 }
 
-func (g *groups) close() { g.sweep() }
+// close removes what is left. The kernel takes a moment to see that a group is
+// empty.
+func (g *groups) close() {
+	for range 10 {
+		if g.sweep() == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
 
 func write(dir, file, value string) error {
 	return os.WriteFile(filepath.Join(dir, file), []byte(value), 0)
