@@ -57,9 +57,15 @@ func (d *driven) openRings() map[int]bool {
 	return open
 }
 
+// keptReleases is how many completed releases of a channel stay approved for
+// hosts that still run them: they were away, or could not take a newer one.
+// What the director does not name, a host gives up by itself.
+const keptReleases = 8
+
 // approvals is what every ring may run, by ring name: of each channel the
-// newest release whose ring is open is current, and the newest completed one
-// before it is previous. What was recalled from everybody is neither.
+// newest release whose ring is open is current, the newest completed one before
+// it is previous, and a host that still runs an older one may keep it. What was
+// recalled from everybody is none of these.
 func (s *Service) approvals() map[string][]tuf.Approval {
 	all := map[string][]tuf.Approval{}
 	byAge := s.byAge()
@@ -90,6 +96,8 @@ func (s *Service) approvals() map[string][]tuf.Approval {
 			case !previous[p] && d.state.Phase == holdfast.Complete:
 				previous[p] = true
 				a.State = tuf.Previous
+			case d.state.Phase == holdfast.Complete:
+				a.State = tuf.Pinnable
 			default:
 				continue
 			}

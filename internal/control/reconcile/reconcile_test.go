@@ -373,3 +373,32 @@ func TestRecallReturnsToTheReleaseBefore(t *testing.T) {
 		}
 	}
 }
+
+// A host that was away for several releases may keep what it runs until it is
+// drawn: what the director does not name, it would give up by itself.
+func TestOldContentStaysApprovedForThoseWhoRunIt(t *testing.T) {
+	w := newWorld(t, 12, 14)
+	away := w.hosts[11]
+	for i, content := range []string{"one", "two", "three"} {
+		id := holdfast.ReleaseID(fmt.Sprint("r", i+1))
+		w.release(id, content)
+		w.until(content+" complete", 10*time.Minute, func() bool { return w.phase(id) == holdfast.Complete })
+		if i == 0 {
+			w.until("everywhere", time.Minute, func() bool { return w.running(digest("one")) == len(w.hosts) })
+			away.off = true
+		}
+		w.now = w.now.Add(time.Second)
+	}
+	want := []tuf.Approval{
+		{Channel: holdfast.Rules, Digest: digest("three"), State: tuf.Current},
+		{Channel: holdfast.Rules, Digest: digest("two"), State: tuf.Previous},
+		{Channel: holdfast.Rules, Digest: digest("one"), State: tuf.Pinnable},
+	}
+	for ring, list := range w.dir.approvals {
+		if !reflect.DeepEqual(list, want) {
+			t.Errorf("ring %s: %v", ring, list)
+		}
+	}
+	away.off = false
+	w.until("it catches up", time.Minute, func() bool { return away.rep.Running[holdfast.Rules] == digest("three") })
+}

@@ -344,7 +344,7 @@ func (s *Service) observe(ctx context.Context, d *driven) (in rollout.Snapshot, 
 
 // isSettled reports whether nothing is left to drive, and what the record says
 // about it: every host gave a recalled release back, or a completed one was
-// replaced twice. (Replaced once, it is what hosts return to.)
+// replaced so often that no host should run it any more.
 func (s *Service) isSettled(d *driven, state rollout.State, now time.Time) (bool, *holdfast.Entry) {
 	switch {
 	case state.Phase.Recalling() && d.state.Phase.Recalling():
@@ -363,7 +363,7 @@ func (s *Service) isSettled(d *driven, state rollout.State, now time.Time) (bool
 				newer++
 			}
 		}
-		if newer >= 2 {
+		if newer >= keptReleases {
 			e := d.entry("replaced", us, now, "replaced by newer releases", nil)
 			return true, &e
 		}

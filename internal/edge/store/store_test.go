@@ -27,10 +27,23 @@ func must(t testing.TB, err error) {
 
 func openSQLite(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "holdfast.db"))
+	s, err := store.Open(t.Context(), filepath.Join(scratch(t, "hfdb"), "holdfast.db"))
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s
+}
+
+// scratch is a directory with a short name, in memory where there is some: the
+// suite syncs often, and what it tests is not the disk.
+func scratch(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", name)
+	if err != nil {
+		dir, err = os.MkdirTemp("", name)
+	}
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func TestSQLite(t *testing.T) {
@@ -73,9 +86,7 @@ func startPostgreSQL(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	bin := filepath.Dir(initdb)
-	dir, err := os.MkdirTemp("", "hfpg") // short: a socket's path has at most 107 bytes
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := scratch(t, "hfpg") // short: a socket's path has at most 107 bytes
 	attr := &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 {
 		u, err := user.Lookup("postgres")

@@ -3,7 +3,6 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
 	"github.com/holdfast-security/holdfast/internal/trust/tlog"
 )
