@@ -303,7 +303,15 @@ func (a *allocation) paced() {
 		if !d.admissible(u) {
 			continue
 		}
-		n, _, _ := d.supply(u)
+		n, lastToo, alone := d.supply(u)
+		if !alone && d.total.clean < wellProven {
+			// At least one control for each treated host, or harm shows late.
+			waiting := u.waiting
+			if lastToo {
+				waiting += u.last
+			}
+			n = min(n, max(1, waiting/2))
+		}
 		want[i] = max(0, min(n-a.treat[i], siteLeft[u.site]))
 		siteLeft[u.site] -= want[i]
 		sum += want[i]

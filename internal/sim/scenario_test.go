@@ -1,0 +1,94 @@
+package sim
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+const goodScenario = `name: a tenth of one kernel
+seed: 7
+until: 8h
+restart: 5%
+fleet:
+  kinds:
+    - {kernel: "6.1", distro: debian-12, role: server, hosts: 9000}
+    - {kernel: "6.8", distro: ubuntu-24.04, role: laptop, hosts: 3000, offline: 500, silence: 0.5%}
+release:
+  profile: urgent
+  signals: [silence, crash]
+  rings:
+    - {name: internal, through: 5%}
+    - {name: all, through: 100%, soak: 15m}
+faults:
+  - {kind: dead, share: 10%, where: {kernel: "6.8"}}
+outages:
+  - {of: server, from: 12m, for: 5m}
+`
+
+func TestScenarioRuns(t *testing.T) {
+	s, err := ParseScenario("a.yaml", []byte(goodScenario))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Phase != holdfast.Halted || a.Broken == 0 || a.Broken > 40 {
+		t.Errorf("phase %s with %d broken hosts: want halted with few", a.Phase, a.Broken)
+	}
+	b, err := s.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Exposed != b.Exposed || a.Broken != b.Broken || a.Decided != b.Decided || a.Evidence != b.Evidence {
+		t.Errorf("the same seed gave another run: %+v and %+v", a, b)
+	}
+}
+
+func TestScenarioErrorsNameTheLine(t *testing.T) {
+	for _, c := range []struct{ name, old, new, want string }{
+		{"unknown field", "restart: 5%", "retsart: 5%", `a.yaml:4: there is no field "retsart" here`},
+		{"bad duration", "until: 8h", "until: soon", `a.yaml:3: "soon" is not a duration`},
+		{"bad share", "share: 10%,", "share: 110%,", `a.yaml:16: "110%" is not a share`},
+		{"selects nothing", `where: {kernel: "6.8"}`, `where: {kernel: "7.0"}`, "a.yaml:16: where selects no host"},
+		{"unknown fault", "kind: dead", "kind: tired", `a.yaml:16: "tired" is not a kind of fault`},
+		{"unknown profile", "profile: urgent", "profile: hasty", "a.yaml:"},
+		{"unknown signal", "[silence, crash]", "[silence, boredom]", "a.yaml:"},
+		{"rings end early", "through: 100%", "through: 90%", "a.yaml:14: "},
+		{"outage of nothing", "of: server", "of: moon", "a.yaml:18: "},
+		{"negative hosts", "hosts: 9000", "hosts: -1", "a.yaml:7: "},
+		{"not YAML", "fleet:", "fleet: [", "a.yaml:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := strings.Replace(goodScenario, c.old, c.new, 1)
+			if in == goodScenario {
+				t.Fatal("the test changes nothing")
+			}
+			_, err := ParseScenario("a.yaml", []byte(in))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.HasPrefix(err.Error(), c.want) || holdfast.KindOf(err) != holdfast.Invalid {
+				t.Errorf("error %q, want %q…", err, c.want)
+			}
+		})
+	}
+	if _, err := ParseScenario("b.yaml", nil); err == nil || !strings.HasPrefix(err.Error(), "b.yaml:1: ") {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func FuzzScenario(f *testing.F) {
+	f.Add([]byte(goodScenario))
+	f.Add([]byte("fleet: {hosts: 5}\nrelease: {profile: standard}\n"))
+	f.Add([]byte("fleet: &a [*a]"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := ParseScenario("fuzz.yaml", b)
+		if err == nil && len(s.World.Kinds) == 0 {
+			t.Fatal("a scenario without hosts was accepted")
+		}
+	})
+}
