@@ -52,6 +52,7 @@ func TestAnOverrunSeenByTheKernelAlone(t *testing.T) {
 	h.options.Cgroup = "auto"
 	h.options.CPU = 4000
 	h.options.Memory = 96 << 20
+	h.options.Stall = 10 * time.Second // the memory goes first
 	h.options.Policy.Probation = time.Minute
 	h.on(true)
 	h.untilTold("ready", 0)
