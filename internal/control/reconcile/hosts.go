@@ -99,6 +99,7 @@ type View struct {
 	Seen        fleet.Snapshot
 	Outstanding int // hosts that may still have a recalled release
 	Settled     bool
+	Failure     string // why an approved release cannot begin; empty if nothing is wrong
 	Version     int64
 	Updated     time.Time
 }
@@ -114,7 +115,7 @@ func (s *Service) View(id holdfast.ReleaseID) (View, bool) {
 	}
 	return View{
 		Release: d.release, Phase: d.Phase, Policy: d.policy, State: d.state, Seen: s.fleet.Snapshot(id),
-		Outstanding: s.fleet.Outstanding(id), Settled: d.settled, Version: d.Version, Updated: d.Updated,
+		Outstanding: s.fleet.Outstanding(id), Settled: d.settled, Failure: d.failure, Version: d.Version, Updated: d.Updated,
 	}, true
 }
 

@@ -39,26 +39,23 @@ func (s *Service) load(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	unsettled, err := s.Store.Rollouts(ctx, true)
+	unsettled, err := s.Store.UnsettledVersions(ctx)
 	if err != nil {
 		return err
-	}
-	open := map[holdfast.ReleaseID]bool{}
-	for _, r := range unsettled {
-		open[r.Release] = true
 	}
 	driving := map[holdfast.ReleaseID]*driven{}
 	for _, r := range all {
 		// What is settled still matters if it was recalled: it must never be
 		// offered again, and who brings it back must give it back.
-		if !open[r.Release] && !r.Phase.Recalling() {
+		_, open := unsettled[r.Release]
+		if !open && !r.Phase.Recalling() {
 			continue
 		}
 		d, err := s.decode(ctx, r)
 		if err != nil {
 			return err
 		}
-		d.settled = !open[r.Release]
+		d.settled = !open
 		driving[r.Release] = d
 		if len(r.Policy) > 0 {
 			if err := s.restore(ctx, f, d, now); err != nil {

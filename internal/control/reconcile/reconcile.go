@@ -67,9 +67,12 @@ type Tx interface {
 
 	Release(ctx context.Context, id holdfast.ReleaseID) (holdfast.Release, error)
 	ApproveRelease(ctx context.Context, id holdfast.ReleaseID, by string) error
-	// Rollouts lists the newest release's first; unsettled ones only, or all.
+	// Rollouts lists all of them (false), the newest release's first.
 	Rollouts(ctx context.Context, unsettled bool) ([]holdfast.Rollout, error)
 	Rollout(ctx context.Context, id holdfast.ReleaseID) (holdfast.Rollout, error)
+	// UnsettledVersions is the version of every rollout with something left to
+	// drive.
+	UnsettledVersions(ctx context.Context) (map[holdfast.ReleaseID]int64, error)
 	// SwapRollout is the one fact of a decision: Conflict if the stored
 	// version is not r.Version.
 	SwapRollout(ctx context.Context, r holdfast.Rollout, settled bool) error
@@ -116,7 +119,7 @@ type Config struct {
 	Hints    Hints         // nil: nobody to tell
 	Clock    fleet.Clock   // zero: production, a heartbeat of 60 s
 	Node     string        // names this process to others; empty: drawn at random
-	Leader   time.Duration // how long the leader's lease lasts; zero: 10 s
+	Leader   time.Duration // how long the leader's lease lasts; zero: three heartbeats, within 3 and 10 s
 	Now      func() time.Time
 	Random   *rand.Rand // nil: seeded by the system
 	Log      *slog.Logger
@@ -176,7 +179,7 @@ func New(c Config) *Service {
 		c.Clock.Lease = max(c.Clock.Heartbeat, 2*time.Second)
 	}
 	if c.Leader == 0 {
-		c.Leader = 10 * time.Second
+		c.Leader = min(max(3*c.Clock.Heartbeat, 3*time.Second), 10*time.Second)
 	}
 	if c.Random == nil {
 		c.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))

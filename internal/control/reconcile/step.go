@@ -74,24 +74,28 @@ func (s *Service) lead(ctx context.Context, now time.Time, f func(tx Tx) error) 
 // discover takes up rollouts that somebody else created or changed: approved,
 // or taken up again.
 func (s *Service) discover(ctx context.Context) error {
-	stored, err := s.Store.Rollouts(ctx, true)
+	versions, err := s.Store.UnsettledVersions(ctx)
 	if err != nil {
 		return err
 	}
-	for _, r := range stored {
-		was := s.rollouts[r.Release]
-		if was != nil && was.release.Approved != "" && was.Version == r.Version && !was.settled {
+	for id, version := range versions {
+		was := s.rollouts[id]
+		if was != nil && was.release.Approved != "" && was.Version == version && !was.settled {
 			continue
+		}
+		r, err := s.Store.Rollout(ctx, id)
+		if err != nil {
+			return err
 		}
 		d, err := s.decode(ctx, r)
 		if err != nil {
 			return err
 		}
 		if was != nil {
-			d.known = was.known
+			d.known, d.failure = was.known, was.failure
 		}
 		s.mu.Lock()
-		s.rollouts[r.Release] = d
+		s.rollouts[id] = d
 		s.mu.Unlock()
 	}
 	return nil
@@ -255,7 +259,9 @@ func (s *Service) begin(ctx context.Context, d *driven, now time.Time) error {
 	}
 	refuse := func(err error) error {
 		if why := err.Error(); why != d.failure {
+			s.mu.Lock()
 			d.failure = why
+			s.mu.Unlock()
 			s.Log.Warn("release cannot begin", "release", d.Release, "err", err)
 		}
 		return nil
@@ -274,7 +280,7 @@ func (s *Service) begin(ctx context.Context, d *driven, now time.Time) error {
 		return refuse(err)
 	}
 	next := *d
-	next.policy = p
+	next.policy, next.failure = p, ""
 	s.mu.Lock()
 	merged := rollout.Merge(s.fleet.Strata(d.asFleet(fleet.Release{}, now)), rollout.MergeBelow)
 	maps.DeleteFunc(merged, func(from, to holdfast.Stratum) bool { return from == to })

@@ -108,6 +108,20 @@ func (s *Store) Rollout(ctx context.Context, id holdfast.ReleaseID) (holdfast.Ro
 	return r, err
 }
 
+// UnsettledVersions is the version of every rollout with something left to
+// drive: what tells cheaply whether anything changed.
+func (s *Store) UnsettledVersions(ctx context.Context) (map[holdfast.ReleaseID]int64, error) {
+	all := map[holdfast.ReleaseID]int64{}
+	err := s.rows(ctx, `SELECT release, version FROM rollouts WHERE done = FALSE`, nil, func(scan func(...any) error) error {
+		var id holdfast.ReleaseID
+		var version int64
+		err := scan(&id, &version)
+		all[id] = version
+		return err
+	})
+	return all, err
+}
+
 // Rollouts lists the rollouts, newest release first: all of them, or only
 // those with something left to drive.
 func (s *Store) Rollouts(ctx context.Context, unsettled bool) ([]holdfast.Rollout, error) {

@@ -115,6 +115,9 @@ func swap(t *testing.T, s *store.Store) {
 	must(t, err)
 	r.Version = 2
 	same(t, after, r)
+	versions, err := s.UnsettledVersions(ctx)
+	must(t, err)
+	same(t, versions, map[holdfast.ReleaseID]int64{"r1": 2})
 	must(t, s.SwapRollout(ctx, after, true))
 	open, err := s.Rollouts(ctx, true)
 	must(t, err)
