@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 	"github.com/holdfast-security/holdfast/internal/endpoint/uplink"
 	"github.com/holdfast-security/holdfast/internal/endpoint/worker"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
@@ -119,8 +120,12 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	guard, err := lifeline.Open()
+	if err != nil {
+		return err
+	}
 	return worker.Run(ctx, worker.Options{
-		Config: c, Version: version, Generation: g, Safe: *safe,
+		Config: c, Version: version, Generation: g, Safe: *safe, Guard: guard,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: utc})),
 	})
 }

@@ -22,10 +22,17 @@ import (
 // whom the server does not tell.
 const pollEvery = 5
 
+// decider is what the follower asks: *loader.Loader.
+type decider interface {
+	Consider(ctx context.Context, host loader.State, o holdfast.Offer, now time.Time) (loader.Decision, error)
+	Poll(ctx context.Context, host loader.State, now time.Time) (loader.Orders, error)
+	Sweep(keep []holdfast.Digest, now time.Time) error
+}
+
 // follower carries out what offers and signed metadata ask, one thing at a time:
 // the loader decides, the guard acts.
 type follower struct {
-	loader    *loader.Loader
+	loader    decider
 	guard     *lifeline.Worker
 	state     *state
 	offers    <-chan holdfast.Offer

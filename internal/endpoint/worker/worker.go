@@ -33,7 +33,9 @@ type Options struct {
 	Generation holdfast.Generation
 	// Safe runs uplink and loader only: no content, no sensor.
 	Safe bool
-	Log  *slog.Logger
+	// Guard is the worker's end of the lifeline (lifeline.Open).
+	Guard *lifeline.Worker
+	Log   *slog.Logger
 }
 
 // findingsWaiting is how many findings may wait for the disk.
@@ -46,7 +48,6 @@ const takeOver = 5 * time.Second
 // worker is one run.
 type worker struct {
 	Options
-	guard    *lifeline.Worker
 	identity *uplink.Identity // nil on a host that is not enrolled
 	attr     holdfast.Attributes
 	state    *state
@@ -62,18 +63,15 @@ type worker struct {
 // gone. A nil error means that everything was handed over.
 func Run(ctx context.Context, o Options) error {
 	begun := time.Now()
-	guard, err := lifeline.Open()
-	if err != nil {
-		return err
-	}
-	if !guard.Guarded() {
+	if !o.Guard.Guarded() {
 		o.Log.Warn("no guard watches this agent")
 	}
 	w := &worker{
-		Options: o, guard: guard, counters: &Counters{},
+		Options: o, counters: &Counters{},
 		findings: make(chan holdfast.Finding, findingsWaiting), mine: make(chan struct{}),
 	}
 	build := o.Generation[holdfast.Agent]
+	var err error
 	if w.attr, err = Attributes(o.Config, o.Version, build); err != nil {
 		return err
 	}
@@ -97,7 +95,7 @@ func Run(ctx context.Context, o Options) error {
 
 	l := &loop{
 		source: s, evaluator: engine.NewEvaluator(), test: newSelfTest(engine), budgets: budgets{budget: DefaultBudget},
-		beat: guard.Beat, found: w.findings, counters: w.counters,
+		beat: o.Guard.Beat, found: w.findings, counters: w.counters,
 		label: holdfast.Finding{Org: o.Config.Org, Hostname: w.attr.Hostname, Bundle: o.Generation[holdfast.Rules]},
 	}
 	if w.identity != nil {
@@ -195,7 +193,7 @@ func (w *worker) run(ctx context.Context, l *loop) error {
 	}()
 
 	l.test.run(selfTestRound) // what dies of it dies before the old worker is drained
-	if err := w.guard.Ready(); err != nil && w.guard.Guarded() {
+	if err := w.Guard.Ready(); err != nil && w.Guard.Guarded() {
 		return err
 	}
 	err := l.run(ctx)
@@ -215,7 +213,7 @@ func (w *worker) obey(ctx context.Context, stop context.CancelFunc) {
 		select {
 		case <-ctx.Done():
 			return
-		case m, ok := <-w.guard.Messages():
+		case m, ok := <-w.Guard.Messages():
 			if !ok {
 				w.Log.Error("the guard is gone; nobody watches this worker any more")
 				return
@@ -250,7 +248,7 @@ func (w *worker) connect(ctx context.Context) {
 	if w.identity == nil {
 		return
 	}
-	if w.guard.Guarded() {
+	if w.Guard.Guarded() {
 		select {
 		case <-ctx.Done():
 			return
@@ -285,7 +283,7 @@ func (w *worker) connect(ctx context.Context) {
 
 // follower returns what follows offers; nil if this host cannot verify any.
 func (w *worker) follower(link *uplink.Link) *follower {
-	if !w.guard.Guarded() {
+	if !w.Guard.Guarded() {
 		w.Log.Warn("offers are not followed: there is no guard to give them to")
 		return nil
 	}
@@ -308,6 +306,6 @@ func (w *worker) follower(link *uplink.Link) *follower {
 		return nil
 	}
 	return &follower{
-		loader: l, guard: w.guard, state: w.state, offers: link.Offers(), heartbeat: time.Duration(w.Config.Heartbeat), log: w.Log,
+		loader: l, guard: w.Guard, state: w.state, offers: link.Offers(), heartbeat: time.Duration(w.Config.Heartbeat), log: w.Log,
 	}
 }
