@@ -71,10 +71,8 @@ func (r *run) try(ctx context.Context, stage string, b *bundle.Bundle, trials []
 		if d == nil {
 			end, d = s.end()
 			r.verdict.Figures.PeakRSS = max(r.verdict.Figures.PeakRSS, s.peak)
-			if d == nil {
-				return end, nil
-			}
-			if len(trials) == 0 {
+			if d == nil || len(trials) == 0 {
+				r.stage(stage, len(trials), len(trials))
 				return end, nil
 			}
 			at = len(trials) - 1

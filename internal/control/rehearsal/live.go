@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -73,8 +74,8 @@ func (r *run) life(ctx context.Context, channel holdfast.Channel, content []byte
 		{"restart", "", "current", h.holds, "it did not come back after a restart"},
 		{"unload", fmt.Sprintf(`{"kind":"recall","digest":%q}`, h.digest), "current", h.gone, "the host did not return to what it had"},
 	}
-	for i, ph := range phases {
-		r.stage(ph.stage, i, len(phases))
+	for _, ph := range phases {
+		r.stage(ph.stage, 0, 0)
 		if ph.stage == "unload" && channel == holdfast.Agent {
 			// The candidate is started from its own file, not by the script, and
 			// nobody speaks for its loader. The file is taken away instead: the
@@ -237,6 +238,7 @@ func (h *hosted) phase(ctx context.Context, say, ready string, reached func(guar
 func (h *hosted) watch(ctx context.Context, log *tail, ready string, reached func(guardState) bool) (reason string, steady bool) {
 	var since time.Time
 	for end := time.Now().Add(livePhase); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+		h.weigh(log.kept())
 		var g guardState
 		data, err := os.ReadFile(h.at("guard/state.json"))
 		if err != nil || json.Unmarshal(data, &g) != nil {
@@ -254,6 +256,17 @@ func (h *hosted) watch(ctx context.Context, log *tail, ready string, reached fun
 		}
 	}
 	return "", false
+}
+
+var startedPID = regexp.MustCompile(`msg=started .*pid=(\d+)`)
+
+// weigh notes what the latest worker holds in memory.
+func (h *hosted) weigh(log []byte) {
+	if all := startedPID.FindAllSubmatch(log, -1); len(all) > 0 {
+		pid, _ := strconv.Atoi(string(all[len(all)-1][1]))
+		_, peak := residentOf(pid)
+		h.verdict.Figures.PeakRSS = max(h.verdict.Figures.PeakRSS, peak)
+	}
 }
 
 func lastLine(log []byte) string {
