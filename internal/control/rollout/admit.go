@@ -450,7 +450,8 @@ func (d *decision) allOpen() bool {
 
 // openRings opens the next ring when its publishers' soak has passed and the
 // rings before it have done their part: nobody of them waits but the control
-// floor, and their windows have closed without HOLD.
+// floor, and their windows have closed. On HOLD it opens too, at HOLD's pace: a
+// ring that is used up cannot settle what it raised.
 func (d *decision) openRings() {
 	for i := range d.s.Rings {
 		if !d.s.Rings[i].Opened.IsZero() {
@@ -459,7 +460,7 @@ func (d *decision) openRings() {
 		if d.now.Before(d.policy.Rings.Opens(i, d.policy.Signed)) {
 			return
 		}
-		if !d.policy.Unchecked && !(d.s.Collapsed && i > 1) && i > 0 && (d.s.Phase == holdfast.Held || !d.ringDone(i-1)) {
+		if !d.policy.Unchecked && !(d.s.Collapsed && i > 1) && i > 0 && !d.ringDone(i-1) {
 			return
 		}
 		d.s.Rings[i].Opened = d.now

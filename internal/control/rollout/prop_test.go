@@ -177,7 +177,7 @@ func TestRolloutProperties(t *testing.T) {
 		var s State
 		now := begin
 		granted := map[cellKey]bool{}
-		for step := range rapid.IntRange(1, 40).Draw(t, "steps") {
+		for step := range rapid.IntRange(1, 25).Draw(t, "steps") {
 			in := y.snapshot(t, now)
 			before, _ := json.Marshal(s)
 			inBefore, _ := json.Marshal(in)

@@ -43,8 +43,15 @@ type machine struct {
 type load struct {
 	events   uint64
 	rss, cpu uint64 // of a healthy worker
-	factor   struct{ rss, cpu uint64 }
+	more     struct{ rss, cpu uint64 }
 }
+
+// What a busy phase of a healthy worker takes on top (its heap grows to the
+// next size, say), and what a fault takes.
+const (
+	busyRSS, busyCPU   = 6 << 20, 60 // bytes, thousandths of a core
+	faultRSS, faultCPU = 64 << 20, 500
+)
 
 // process is a played worker.
 type process struct {
@@ -74,7 +81,6 @@ func newMachine(seed uint64, n int, policy guard.Policy, script Script, a holdfa
 	}
 	m.load.rss = 30<<20 + m.random.Uint64N(10<<20)
 	m.load.cpu = 5 + m.random.Uint64N(15)
-	m.load.factor.rss, m.load.factor.cpu = 1, 1
 	b, err := os.ReadFile(m.file)
 	if err == nil {
 		err = json.Unmarshal(b, &m.state)
@@ -202,7 +208,7 @@ func (m *machine) launch(a guard.Action) {
 	}
 	p := &process{slot: a.Slot}
 	m.slots[a.Slot] = p
-	m.load.factor.rss, m.load.factor.cpu = 1, 1
+	m.load.more.rss, m.load.more.cpu = 0, 0
 	for _, d := range a.Generation {
 		if _, err := os.Stat(filepath.Join(m.content, d.Hex())); err != nil {
 			m.decide(guard.Event{Kind: guard.CorruptSlot, Slot: a.Slot, Detail: d.Short() + " is missing"})
@@ -242,9 +248,9 @@ func (m *machine) fail(p *process, f Fault) {
 			m.decide(guard.Event{Kind: guard.Stalled, Slot: p.slot, Detail: "no beat for 700ms (played)"})
 		})
 	case CPU:
-		m.load.factor.cpu = 3
+		m.load.more.cpu = faultCPU
 	case Memory:
-		m.load.factor.rss = 3
+		m.load.more.rss = faultRSS
 	case Silence:
 		m.powerOff()
 		m.power(false)
@@ -285,8 +291,10 @@ func (m *machine) report() (holdfast.HostReport, bool) {
 	defer m.mu.Unlock()
 	r := m.state.Status().Report()
 	r.Events = m.load.events
-	r.RSS = m.load.rss*m.load.factor.rss + m.random.Uint64N(1<<20)
-	r.CPU = m.load.cpu*m.load.factor.cpu + m.random.Uint64N(3)
+	r.RSS, r.CPU = m.load.rss+m.load.more.rss, m.load.cpu+m.load.more.cpu
+	if m.random.IntN(8) == 0 {
+		r.RSS, r.CPU = r.RSS+busyRSS, r.CPU+busyCPU
+	}
 	return r, !m.down
 }
 

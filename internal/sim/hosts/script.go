@@ -19,8 +19,8 @@ const (
 	Stall   Fault = "stall"   // its evaluation loop stands still
 	Reboot  Fault = "reboot"  // the machine goes down with it, and comes up again
 	Silence Fault = "silence" // the machine goes down with it, and stays down
-	CPU     Fault = "cpu"     // it takes three times the CPU
-	Memory  Fault = "memory"  // it takes three times the memory
+	CPU     Fault = "cpu"     // it takes half a core more
+	Memory  Fault = "memory"  // it takes 64 MiB more
 )
 
 // Faults lists the faults.
