@@ -28,12 +28,15 @@ func kindKey(sources []ocsf.LogSource) string {
 
 // NewLayout lays out classes for a set. Rules of log sources that no table
 // names get a kind of their own, which a record can only be of if it is said
-// which log source its file has.
-func NewLayout(set sigma.Set) *Layout {
+// which log source its file has; so do those in also.
+func NewLayout(set sigma.Set, also ...ocsf.LogSource) *Layout {
 	l := &Layout{byKind: map[string]*ocsf.Class{}}
 	kinds := append(ocsf.WindowsKinds(), ocsf.OtherKinds()...)
 	for _, r := range set.Rules {
 		kinds = append(kinds, []ocsf.LogSource{r.LogSource})
+	}
+	for _, source := range also {
+		kinds = append(kinds, []ocsf.LogSource{source})
 	}
 	for _, sources := range kinds {
 		if l.byKind[kindKey(sources)] == nil {
@@ -117,6 +120,9 @@ func (l *Layout) ClassOf(sources []ocsf.LogSource) *ocsf.Class {
 	}
 	if c := l.byKind[kindKey(sources)]; c != nil {
 		return c
+	}
+	if len(sources) == 0 {
+		return nil
 	}
 	// A Windows event that no table row names is of its product and service.
 	return l.byKind[kindKey(sources[:1])]

@@ -3,7 +3,6 @@ package scan
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -63,10 +62,11 @@ type Summary struct {
 
 // New compiles a set for files. Rules with problems are left out.
 func New(set sigma.Set, o Options) (*Scanner, []sigma.Problem) {
+	var also []ocsf.LogSource
 	if o.LogSource != nil {
-		set.Rules = append([]*sigma.Rule(nil), set.Rules...)
+		also = append(also, *o.LogSource)
 	}
-	s := &Scanner{options: o, layout: NewLayout(set)}
+	s := &Scanner{options: o, layout: NewLayout(set, also...)}
 	var problems []sigma.Problem
 	s.engine, problems = detect.Compile(set, detect.Options{Classes: s.layout.Classes, Placeholders: o.Placeholders})
 	s.evaluator = s.engine.NewEvaluator()
@@ -75,9 +75,6 @@ func New(set sigma.Set, o Options) (*Scanner, []sigma.Problem) {
 
 // Engine returns what the set was compiled to.
 func (s *Scanner) Engine() *detect.Engine { return s.engine }
-
-// errStop ends a scan because the caller's sink wants no more.
-var errStop = errors.New("stopped")
 
 // File scans one file. A record that cannot be read is counted and reported
 // through bad, and the scan goes on.
@@ -100,15 +97,13 @@ func (s *Scanner) File(path string, hit func(Hit) error, bad func(error)) (Summa
 // Read scans a stream that is called name and has size bytes (0 if unknown).
 func (s *Scanner) Read(name string, r io.Reader, size int64, hit func(Hit) error, bad func(error)) (Summary, error) {
 	counted := &countingReader{r: r}
-	in := bufio.NewReaderSize(counted, 1<<16)
-	head, _ := in.Peek(4096)
-	format := formatOf(head)
-	sum := Summary{File: name, Format: format.name}
-	d := decoding{in: in, bad: func(line int, err error) {
+	sum := Summary{File: name}
+	d, format := open(counted, func(line int, err error) {
 		sum.Bad++
 		bad(&holdfast.Error{Kind: holdfast.Invalid, Where: fmt.Sprintf("%s:%d", name, line), Err: err})
-	}}
-	err := format.decode(&d, func(rec *Record) error {
+	})
+	sum.Format = format.name
+	err := format.decode(d, func(rec *Record) error {
 		sum.Records++
 		if s.options.Progress != nil && sum.Records&1023 == 0 {
 			s.options.Progress(name, counted.n, size)
@@ -119,6 +114,32 @@ func (s *Scanner) Read(name string, r io.Reader, size int64, hit func(Hit) error
 		s.options.Progress(name, counted.n, max(size, counted.n))
 	}
 	return sum, err
+}
+
+// open recognises a stream.
+func open(r io.Reader, bad func(line int, err error)) (*decoding, format) {
+	in := bufio.NewReaderSize(r, 1<<16)
+	head, _ := in.Peek(4096)
+	return &decoding{in: in, bad: bad}, formatOf(head)
+}
+
+// Records reads the events of a stream, of any format.
+func Records(r io.Reader, emit func(*Record) error, bad func(line int, err error)) error {
+	d, format := open(r, bad)
+	return format.decode(d, emit)
+}
+
+// Explain says of one rule and one record which parts match and which do not.
+// The rule need not have been compiled.
+func Explain(rule *sigma.Rule, rec *Record, placeholders map[string][]string) detect.Explanation {
+	l := NewLayout(sigma.Set{Rules: []*sigma.Rule{rule}})
+	class := l.ClassOf(rec.Sources)
+	if class == nil {
+		class = l.Unknown
+	}
+	var ev ocsf.Event
+	Bind(&ev, class, rec, true)
+	return detect.Explain(rule, class, &ev, placeholders)
 }
 
 // record evaluates one record.

@@ -439,32 +439,38 @@ func encode(m, s string) []string {
 	return []string{out}
 }
 
-// fits matches by trying everything (and remembering what failed).
+// fits matches one character after the other; where that fails, the latest "*"
+// takes one character more.
 func fits(p []token, text []string, cased bool) bool {
-	failed := map[[2]int]bool{}
-	var try func(i, j int) bool
-	try = func(i, j int) (ok bool) {
-		if failed[[2]int{i, j}] {
+	i, j, star, from := 0, 0, -1, 0
+	for j < len(text) {
+		switch {
+		case i < len(p) && p[i].any:
+			star, from = i, j
+			i++
+		case i < len(p) && same(p[i], text[j], cased):
+			i, j = i+1, j+1
+		case star >= 0:
+			from++
+			i, j = star+1, from
+		default:
 			return false
 		}
-		defer func() {
-			if !ok {
-				failed[[2]int{i, j}] = true
-			}
-		}()
-		if i == len(p) {
-			return j == len(text)
-		}
-		if p[i].any {
-			return try(i+1, j) || j < len(text) && try(i, j+1)
-		}
-		if j == len(text) {
-			return false
-		}
-		same := p[i].one ||
-			p[i].dash && strings.Contains(dashes, text[j]) && utf8.ValidString(text[j]) ||
-			!p[i].dash && (p[i].char == text[j] || !cased && utf8.ValidString(text[j]) && utf8.ValidString(p[i].char) && strings.EqualFold(p[i].char, text[j]))
-		return same && try(i+1, j+1)
 	}
-	return try(0, 0)
+	for i < len(p) && p[i].any {
+		i++
+	}
+	return i == len(p)
+}
+
+func same(t token, char string, cased bool) bool {
+	switch {
+	case t.one:
+		return true
+	case t.dash:
+		return utf8.ValidString(char) && strings.Contains(dashes, char)
+	case t.char == char:
+		return true
+	}
+	return !cased && utf8.ValidString(char) && utf8.ValidString(t.char) && strings.EqualFold(t.char, char)
 }
