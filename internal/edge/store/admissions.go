@@ -18,31 +18,25 @@ func (s *Store) AddAdmissions(ctx context.Context, all []holdfast.Admission) err
 			string(a.Before), a.Boot, int64(a.Crashes), int64(a.RSS), int64(a.CPU), nanos(a.Activated), nanos(a.Clean), nanos(a.Left), a.Why, nanos(a.Returned),
 		})
 	}
-	return s.insert(ctx, `INSERT INTO admissions (`+admissionColumns+`) VALUES `, ``, rows)
+	_, err := s.insert(ctx, `INSERT INTO admissions (`+admissionColumns+`) VALUES `, ``, rows)
+	return err
 }
 
 // MarkAdmissions stores what became of admissions: Activated, Clean, Left with
 // Why, and Returned. A moment that is stored stands; a zero one changes
 // nothing.
 func (s *Store) MarkAdmissions(ctx context.Context, all []holdfast.Admission) error {
-	if len(all) == 0 {
-		return nil
+	rows := make([][]any, 0, len(all))
+	for _, a := range all {
+		rows = append(rows, []any{nanos(a.Activated), nanos(a.Clean), a.Why, nanos(a.Left), nanos(a.Returned), string(a.Release), string(a.Host), int64(a.Block)})
 	}
-	return s.Tx(ctx, func(tx *Store) error {
-		for _, a := range all {
-			if _, err := tx.exec(ctx, `UPDATE admissions SET
-				activated = CASE WHEN activated = 0 THEN $1 ELSE activated END,
-				clean = CASE WHEN clean = 0 THEN $2 ELSE clean END,
-				why = CASE WHEN gone = 0 THEN $3 ELSE why END,
-				gone = CASE WHEN gone = 0 THEN $4 ELSE gone END,
-				returned = CASE WHEN returned = 0 THEN $5 ELSE returned END
-				WHERE release = $6 AND host = $7 AND block = $8`,
-				nanos(a.Activated), nanos(a.Clean), a.Why, nanos(a.Left), nanos(a.Returned), string(a.Release), string(a.Host), int64(a.Block)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.each(ctx, `UPDATE admissions SET
+		activated = CASE WHEN activated = 0 THEN $1 ELSE activated END,
+		clean = CASE WHEN clean = 0 THEN $2 ELSE clean END,
+		why = CASE WHEN gone = 0 THEN $3 ELSE why END,
+		gone = CASE WHEN gone = 0 THEN $4 ELSE gone END,
+		returned = CASE WHEN returned = 0 THEN $5 ELSE returned END
+		WHERE release = $6 AND host = $7 AND block = $8`, rows)
 }
 
 // AdmissionFilter selects admissions; a zero field selects all.

@@ -36,21 +36,18 @@ func (s *Store) AddFindings(ctx context.Context, host holdfast.HostID, found []h
 		if err != nil {
 			return err
 		}
+		rows := make([][]any, 0, len(found))
 		for i, f := range found {
 			f.Org, f.Host = org, host
 			j, err := json.Marshal(f)
 			if err != nil {
 				return err
 			}
-			n, err := tx.exec(ctx, `INSERT INTO findings (seq, id, org, host, rule, severity, bundle, at, received, finding)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING`,
-				first+int64(i), f.ID, string(f.Org), string(f.Host), f.Rule, string(f.Severity), string(f.Bundle), nanos(f.At), nanos(f.Received), string(j))
-			if err != nil {
-				return err
-			}
-			added += int(n)
+			rows = append(rows, []any{first + int64(i), f.ID, string(f.Org), string(f.Host), f.Rule, string(f.Severity), string(f.Bundle), nanos(f.At), nanos(f.Received), string(j)})
 		}
-		return nil
+		n, err := tx.insert(ctx, `INSERT INTO findings (seq, id, org, host, rule, severity, bundle, at, received, finding) VALUES `, ` ON CONFLICT (id) DO NOTHING`, rows)
+		added = int(n)
+		return err
 	})
 	if err != nil {
 		return 0, err

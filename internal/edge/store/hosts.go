@@ -14,7 +14,15 @@ const hostColumns = `id, org, attributes, report, simulated, connected, revoked,
 
 // CreateHost adds a newly enrolled host; Conflict if its id exists.
 func (s *Store) CreateHost(ctx context.Context, h holdfast.Host) error {
-	return s.putHosts(ctx, []holdfast.Host{h}, ``)
+	attributes, report, err := hostJSON(h)
+	if err != nil {
+		return err
+	}
+	_, err = s.exec(ctx, `INSERT INTO hosts (id, org, hostname, stratum, build, attributes, report, simulated, connected, revoked, no_canary, safe_mode, serial, enrolled, last_seen)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		string(h.ID), string(h.Org), h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build),
+		attributes, report, h.Simulated, h.Connected, h.Revoked, h.NoCanary, h.Report.SafeMode, h.Serial, nanos(h.Enrolled), nanos(h.LastSeen))
+	return err
 }
 
 // SaveHosts writes what changed about hosts in one transaction: attributes,
@@ -22,23 +30,19 @@ func (s *Store) CreateHost(ctx context.Context, h holdfast.Host) error {
 // operator or enrolment decided (organisation, certificate, revocation), and
 // skips hosts that do not exist any more.
 func (s *Store) SaveHosts(ctx context.Context, hosts []holdfast.Host) error {
-	if len(hosts) == 0 {
-		return nil
-	}
-	return s.Tx(ctx, func(tx *Store) error {
-		for _, h := range hosts {
-			attributes, report, err := hostJSON(h)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.exec(ctx, `UPDATE hosts SET hostname = $1, stratum = $2, build = $3, attributes = $4, report = $5, connected = $6, safe_mode = $7, last_seen = $8
-				WHERE id = $9`, h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build), attributes, report,
-				h.Connected, h.Report.SafeMode, nanos(h.LastSeen), string(h.ID)); err != nil {
-				return err
-			}
+	rows := make([][]any, 0, len(hosts))
+	for _, h := range hosts {
+		attributes, report, err := hostJSON(h)
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+		rows = append(rows, []any{
+			h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build), attributes, report,
+			h.Connected, h.Report.SafeMode, nanos(h.LastSeen), string(h.ID),
+		})
+	}
+	return s.each(ctx, `UPDATE hosts SET hostname = $1, stratum = $2, build = $3, attributes = $4, report = $5, connected = $6, safe_mode = $7, last_seen = $8
+		WHERE id = $9`, rows)
 }
 
 func hostJSON(h holdfast.Host) (attributes, report string, err error) {
@@ -48,21 +52,6 @@ func hostJSON(h holdfast.Host) (attributes, report string, err error) {
 	}
 	r, err := json.Marshal(h.Report)
 	return string(a), string(r), err
-}
-
-func (s *Store) putHosts(ctx context.Context, hosts []holdfast.Host, onConflict string) error {
-	rows := make([][]any, 0, len(hosts))
-	for _, h := range hosts {
-		attributes, report, err := hostJSON(h)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, []any{
-			string(h.ID), string(h.Org), h.Attributes.Hostname, string(h.Attributes.Stratum()), string(h.Attributes.Build),
-			attributes, report, h.Simulated, h.Connected, h.Revoked, h.NoCanary, h.Report.SafeMode, h.Serial, nanos(h.Enrolled), nanos(h.LastSeen),
-		})
-	}
-	return s.insert(ctx, `INSERT INTO hosts (id, org, hostname, stratum, build, attributes, report, simulated, connected, revoked, no_canary, safe_mode, serial, enrolled, last_seen) VALUES `, onConflict, rows)
 }
 
 func scanHost(scan func(...any) error, h *holdfast.Host) error {

@@ -61,24 +61,51 @@ func limit(n int) int {
 }
 
 // insert writes rows in as few statements as the dialect allows, in one
-// transaction.
-func (s *Store) insert(ctx context.Context, into, onConflict string, rows [][]any) error {
+// transaction, and says how many were written: fewer than given if onConflict
+// passes over some.
+func (s *Store) insert(ctx context.Context, into, onConflict string, rows [][]any) (written int64, err error) {
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	err = s.Tx(ctx, func(tx *Store) error {
+		written = 0
+		columns := len(rows[0])
+		most := min(500, tx.dialect.maxArgs()/columns)
+		for rest := rows; len(rest) > 0; {
+			n := min(len(rest), most)
+			args := make([]any, 0, n*columns)
+			for _, r := range rest[:n] {
+				args = append(args, r...)
+			}
+			affected, err := tx.exec(ctx, into+tx.dialect.values(columns, n)+onConflict, args...)
+			if err != nil {
+				return err
+			}
+			written += affected
+			rest = rest[n:]
+		}
+		return nil
+	})
+	return written, err
+}
+
+// each runs one statement for every row of arguments, in one transaction. The
+// statement is parsed once.
+func (s *Store) each(ctx context.Context, query string, rows [][]any) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	return s.Tx(ctx, func(tx *Store) error {
-		columns := len(rows[0])
-		most := min(500, tx.dialect.maxArgs()/columns)
-		for len(rows) > 0 {
-			n := min(len(rows), most)
-			args := make([]any, 0, n*columns)
-			for _, r := range rows[:n] {
-				args = append(args, r...)
+		prepared, err := tx.tx.PrepareContext(ctx, query)
+		if err != nil {
+			return s.wrap(err)
+		}
+		defer prepared.Close()
+		for _, args := range rows {
+			storableAll(args)
+			if _, err := prepared.ExecContext(ctx, args...); err != nil {
+				return s.wrap(err)
 			}
-			if _, err := tx.exec(ctx, into+tx.dialect.values(columns, n)+onConflict, args...); err != nil {
-				return err
-			}
-			rows = rows[n:]
 		}
 		return nil
 	})

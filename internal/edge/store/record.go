@@ -58,7 +58,8 @@ func (t *recordTx) Append(seq int64, entry []byte, first int64, hashes []tlog.Ha
 	for i, h := range hashes {
 		rows = append(rows, []any{first + int64(i), h[:]})
 	}
-	return t.insert(t.ctx, `INSERT INTO record_hashes (position, hash) VALUES `, ``, rows)
+	_, err = t.insert(t.ctx, `INSERT INTO record_hashes (position, hash) VALUES `, ``, rows)
+	return err
 }
 
 func (t *recordTx) ReadHashes(indexes []int64) ([]tlog.Hash, error) {

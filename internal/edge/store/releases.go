@@ -181,7 +181,8 @@ func (s *Store) PutOpenings(ctx context.Context, all []reconcile.Opening) error 
 	for _, o := range all {
 		rows = append(rows, []any{string(o.Release), int64(o.Block), int64(o.Number), nanos(o.Until), string(o.Opening)})
 	}
-	return s.insert(ctx, `INSERT INTO openings (release, block, number, until, opening) VALUES `, ` ON CONFLICT (release, block, number) DO NOTHING`, rows)
+	_, err := s.insert(ctx, `INSERT INTO openings (release, block, number, until, opening) VALUES `, ` ON CONFLICT (release, block, number) DO NOTHING`, rows)
+	return err
 }
 
 // Openings lists the openings of a release that are still open at now.

@@ -117,11 +117,7 @@ func (s *Store) Tx(ctx context.Context, f func(tx *Store) error) error {
 }
 
 func (s *Store) exec(ctx context.Context, query string, args ...any) (affected int64, err error) {
-	for i, a := range args {
-		if text, ok := a.(string); ok {
-			args[i] = storable(text)
-		}
-	}
+	storableAll(args)
 	run := func(tx *Store) error {
 		r, err := tx.tx.ExecContext(ctx, query, args...)
 		if err != nil {
@@ -142,6 +138,16 @@ func storable(text string) string {
 		return text
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func storableAll(args []any) {
+	for i, a := range args {
+		if text, ok := a.(string); ok {
+			if clean := storable(text); clean != text {
+				args[i] = clean
+			}
+		}
+	}
 }
 
 // row reads one row of query; NotFound, naming what, if there is none.
