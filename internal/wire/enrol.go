@@ -82,7 +82,7 @@ const minSecret = 40 // 256 bits in base64url are 43
 // EnrolRequest asks for an identity. Encoded as JSON.
 type EnrolRequest struct {
 	Secret     string              `json:"secret"` // Token.Secret
-	CSR        []byte              `json:"csr"`   // PKCS #10, DER; the key is drawn on the host and stays there
+	CSR        []byte              `json:"csr"`    // PKCS #10, DER; the key is drawn on the host and stays there
 	Attributes holdfast.Attributes `json:"attributes"`
 	Simulated  bool                `json:"simulated,omitempty"` // the host only plays the protocol
 }

@@ -16,7 +16,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-
 	"strings"
 	"sync"
 	"time"

@@ -57,7 +57,6 @@ type told struct {
 	host   holdfast.HostID
 	attrs  holdfast.Attributes
 	report holdfast.HostReport
-	lease  string
 }
 
 // control records what it is told and wants what it is given.
