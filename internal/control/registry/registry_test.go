@@ -52,7 +52,7 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(func() { db.Close() })
 	public, private, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	b := &bench{db: db, key: private, desk: &desk{policy: tuf.Policy{Rehearsal: []ed25519.PublicKey{public}, RehearsalThreshold: 1}, released: map[holdfast.Digest]tuf.Release{}}}
+	b := &bench{db: db, key: private, desk: &desk{policy: tuf.Policy{Rehearsal: []ed25519.PublicKey{public}, RehearsalThreshold: 1, Rings: []string{"internal", "early", "general"}}, released: map[holdfast.Digest]tuf.Release{}}}
 	b.Registry = &registry.Registry{
 		Store: db.Registry(), Files: registry.Files{Dir: dir}, Trust: b.desk, Now: func() time.Time { return t0 },
 		Check: func(_ holdfast.Bundle, data []byte, m holdfast.Manifest) []holdfast.RuleProblem {
@@ -157,6 +157,13 @@ func TestReleaseNeedsEverything(t *testing.T) {
 			must(t, b.rehearse(t, c, true, old, current))
 			return c
 		}, "the build supplies 20"},
+		{"a ring that the director does not have", func(t *testing.T, b *bench) holdfast.Bundle {
+			c := b.content(t, "rules")
+			b.sign(c)
+			must(t, b.rehearse(t, c, true, old, current))
+			b.desk.policy.Rings = []string{"internal"}
+			return c
+		}, `no role for ring "early"`},
 		{"the rehearsal key was revoked since", func(t *testing.T, b *bench) holdfast.Bundle {
 			c := b.content(t, "rules")
 			b.sign(c)

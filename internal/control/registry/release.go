@@ -122,6 +122,16 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 	if err := rel.Rings.Validate(); err != nil {
 		return err
 	}
+	policy, err := r.Trust.Policy()
+	if err != nil {
+		return err
+	}
+	for _, ring := range rel.Rings {
+		if !slices.Contains(policy.Rings, ring.Name) {
+			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("the director has no role for ring %q", ring.Name), Where: d.Short(),
+				Do: fmt.Sprintf("sign the release with a plan of the rings %v", policy.Rings)}
+		}
+	}
 	builds, err := r.Store.Builds(ctx)
 	if err != nil {
 		return err
