@@ -149,9 +149,9 @@ func serveOurs(ca *enrol.CA, cfg *tls.Config, address string) (under, string, er
 	if err != nil {
 		return nil, "", err
 	}
-	s := &http.Server{Handler: mux, TLSConfig: cfg, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)}
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)}
 	go func() {
-		fmt.Fprintln(os.Stderr, "bench/control:", s.ServeTLS(l, "", ""))
+		fmt.Fprintln(os.Stderr, "bench/control:", s.Serve(opamp.NewGate(l, cfg, opamp.Handshakes)))
 	}()
 	return u, l.Addr().String(), nil
 }
