@@ -13,7 +13,7 @@ import (
 // direct tells the director what each ring may run, if that changed, and then
 // the fleet that it may be offered: never before.
 func (s *Service) direct(now time.Time) error {
-	approvals := s.approvals()
+	approvals := s.vouched(s.approvals())
 	j, err := json.Marshal(approvals)
 	if err != nil {
 		return err
@@ -45,6 +45,18 @@ func (s *Service) direct(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// vouched leaves out what the publishers do not vouch for any more. Otherwise
+// one old digest that they withdrew would hold up every promotion and recall.
+func (s *Service) vouched(all map[string][]tuf.Approval) map[string][]tuf.Approval {
+	for ring, list := range all {
+		all[ring] = slices.DeleteFunc(list, func(a tuf.Approval) bool {
+			_, err := s.Director.Released(a.Digest)
+			return holdfast.KindOf(err) == holdfast.NotFound
+		})
+	}
+	return all
 }
 
 func (d *driven) openRings() map[int]bool {

@@ -101,9 +101,11 @@ type Tx interface {
 
 // Director is the director repository: Approve publishes what each ring may
 // run, replacing what was approved for the rings it names. Approving the same
-// twice changes nothing.
+// twice changes nothing. It refuses the whole if the publishers do not vouch
+// for a part; Released tells, with NotFound, which part that is.
 type Director interface {
 	Approve(approvals map[string][]tuf.Approval, now time.Time) error
+	Released(d holdfast.Digest) (tuf.Release, error)
 }
 
 // Hints tells whoever holds the hosts' connections to look again. A hint may

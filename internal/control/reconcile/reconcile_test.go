@@ -399,6 +399,15 @@ func TestOldContentStaysApprovedForThoseWhoRunIt(t *testing.T) {
 			t.Errorf("ring %s: %v", ring, list)
 		}
 	}
+	// The publishers withdraw the oldest: that holds up nothing else.
+	w.dir.withdrawn = digest("one")
+	must(t, w.svc.Halt(t.Context(), "r3", "carol", ""))
+	w.until("settled", time.Minute, func() bool { v, _ := w.svc.View("r3"); return v.Settled })
+	for ring, list := range w.dir.approvals {
+		if want := []tuf.Approval{{Channel: holdfast.Rules, Digest: digest("two"), State: tuf.Current}}; !reflect.DeepEqual(list, want) {
+			t.Errorf("ring %s after the withdrawal: %v", ring, list)
+		}
+	}
 	away.off = false
-	w.until("it catches up", time.Minute, func() bool { return away.rep.Running[holdfast.Rules] == digest("three") })
+	w.until("it catches up", time.Minute, func() bool { return away.rep.Running[holdfast.Rules] == digest("two") })
 }

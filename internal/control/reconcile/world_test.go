@@ -67,11 +67,26 @@ func (f *faults) Tx(ctx context.Context, do func(tx reconcile.Tx) error) error {
 type director struct {
 	approvals map[string][]tuf.Approval
 	fail      bool
+	withdrawn holdfast.Digest // the publishers do not vouch for it any more
+}
+
+func (d *director) Released(g holdfast.Digest) (tuf.Release, error) {
+	if g == d.withdrawn {
+		return tuf.Release{}, holdfast.Errorf(holdfast.NotFound, "withdrawn")
+	}
+	return tuf.Release{Digest: g}, nil
 }
 
 func (d *director) Approve(a map[string][]tuf.Approval, _ time.Time) error {
 	if d.fail {
 		return holdfast.Errorf(holdfast.Unavailable, "the director is away")
+	}
+	for _, list := range a {
+		for _, x := range list {
+			if x.Digest == d.withdrawn {
+				return holdfast.Errorf(holdfast.Denied, "the publishers do not vouch for %s", x.Digest.Short())
+			}
+		}
 	}
 	d.approvals = a
 	return nil
