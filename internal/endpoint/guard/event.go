@@ -81,7 +81,7 @@ const (
 	Drain ActionKind = "drain"
 	// Adopt makes the worker in the trial slot the one in the current slot.
 	Adopt ActionKind = "adopt"
-	// Reply answers the proposal named ID.
+	// Reply answers the proposal named ID, to the worker in the event's slot.
 	Reply ActionKind = "reply"
 	// Inform tells every worker the new status.
 	Inform ActionKind = "inform"

@@ -232,7 +232,7 @@ func (k *keeper) act(e Event, next State, acts []Action) {
 			k.Log.Error("cannot write the state", "err", err)
 			if a.Must {
 				k.state = before
-				k.queue = append(k.queue, Event{Kind: WriteFailed, ID: e.ID, Detail: err.Error()})
+				k.queue = append(k.queue, Event{Kind: WriteFailed, Slot: e.Slot, ID: e.ID, Detail: err.Error()})
 				return
 			}
 		case Start:
@@ -259,7 +259,7 @@ func (k *keeper) act(e Event, next State, acts []Action) {
 				p.slot, k.slots[InCurrent] = InCurrent, p
 			}
 		case Reply:
-			for _, p := range k.slots {
+			if p := k.slots[e.Slot]; p != nil { // who asked
 				p.tell(replyTo(a))
 			}
 		case Inform:
