@@ -343,11 +343,11 @@ func readVerdict(file string) (v holdfast.Verdict, err error) {
 	return statement.Predicate, json.Unmarshal(envelope.Payload, &statement)
 }
 
-// shunning returns the hosts that shun a digest, by their own report: those
-// that it harmed.
-func (j *july19) shunning(ctx context.Context, d holdfast.Digest) ([]console.HostRow, error) {
+// harmed returns the hosts on which a digest failed, by their own report. A
+// host that gave it back unharmed shuns it as well, but it did not fail there.
+func (j *july19) harmed(ctx context.Context, c holdfast.Channel, d holdfast.Digest) ([]console.HostRow, error) {
 	all, err := j.all(ctx)
-	return slices.DeleteFunc(all, func(h console.HostRow) bool { return !slices.Contains(h.Report.Shunned, d) }), err
+	return slices.DeleteFunc(all, func(h console.HostRow) bool { return h.Report.Failed[c] != d }), err
 }
 
 func (j *july19) all(ctx context.Context) ([]console.HostRow, error) {
@@ -369,7 +369,7 @@ func (j *july19) wallHalting(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		hurt, err := j.shunning(ctx, digest)
+		hurt, err := j.harmed(ctx, holdfast.Rules, digest)
 		if err != nil {
 			return err
 		}
@@ -389,20 +389,27 @@ func (j *july19) withoutHalting(ctx context.Context) error {
 	if err := j.swapServer(ctx, "drill/holdfastd-unhalted"); err != nil {
 		return err
 	}
-	var digest holdfast.Digest
-	_, digest, err := j.attack(ctx, 7, func(d console.RolloutDetail) bool {
+	d, digest, err := j.attack(ctx, 7, func(d console.RolloutDetail) bool {
 		return d.Phase.Done() || d.Harmed >= len(j.hosts)
 	})
 	if err != nil {
 		return err
 	}
 	err = until(ctx, time.Minute, 500*time.Millisecond, "the harmed hosts to report", nil, func() (bool, error) {
-		hurt, err := j.shunning(ctx, digest)
+		hurt, err := j.harmed(ctx, holdfast.Rules, digest)
 		j.r.HarmedWithoutHalting = len(hurt)
 		return len(hurt) == len(j.hosts), err
 	})
 	j.note("the same release from a server built without the halting test: %d of %d harmed", j.r.HarmedWithoutHalting, len(j.hosts))
-	return errors.Join(err, j.swapServer(ctx, "holdfastd"))
+	return errors.Join(err, j.haltByHand(ctx, d, "the fault is lethal, as was to be shown"), j.swapServer(ctx, "holdfastd"))
+}
+
+// haltByHand ends a rollout that does not end by itself.
+func (j *july19) haltByHand(ctx context.Context, d console.RolloutDetail, why string) error {
+	if d.Phase.Done() {
+		return nil
+	}
+	return j.Stage.run(ctx, approver, nil, "halt", string(d.ID), "--reason", "drill: "+why)
 }
 
 func (j *july19) swapServer(ctx context.Context, program string) error {
@@ -436,7 +443,7 @@ func (j *july19) mixed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hurt, err := j.shunning(ctx, digest)
+	hurt, err := j.harmed(ctx, holdfast.Rules, digest)
 	j.r.HarmedMixed = len(hurt)
 	j.note("a mixed fleet, %d twins of %d: %s with %d harmed (no bound is claimed)", j.r.MixedTwins, len(j.hosts), d.Phase, len(hurt))
 	return err

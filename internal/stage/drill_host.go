@@ -70,8 +70,8 @@ func (j *july19) wallHost(ctx context.Context) error {
 	j.cut.sever(false)
 	attempts := log.count("ready", "trial")
 	if err := until(ctx, time.Minute, 200*time.Millisecond, "the healed host to report", nil, func() (bool, error) {
-		hurt, err := j.shunning(ctx, digest)
-		return len(hurt) == 1 && hurt[0].Connected, err
+		hurt, err := j.harmed(ctx, holdfast.Rules, digest)
+		return len(hurt) == 1 && hurt[0].Connected && slices.Contains(hurt[0].Report.Shunned, digest), err
 	}); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (j *july19) wallHost(ctx context.Context) error {
 	}
 	j.r.ShunnedAfterRestart = log.count("ready", "trial") == attempts
 	j.note("killed, restarted and connected again, it still shuns the digest, and was not offered it again: %t", j.r.ShunnedAfterRestart)
-	if err := j.Stage.run(ctx, approver, nil, "halt", string(d.ID), "--reason", "drill: the third wall has been seen"); err != nil {
+	if err := j.haltByHand(ctx, d, "the third wall has been seen"); err != nil {
 		return err
 	}
 	for _, g := range j.hosts {
@@ -110,6 +110,9 @@ func (j *july19) agentRelease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := j.register(ctx, file); err != nil {
+		return err
+	}
 	// A worker must be rehearsed with the rules that it would find: another lie.
 	base := j.path("content/base.bundle")
 	verdict, err := j.lie(base, holdfast.Rules, j.base.Digest, j.twin, j.program("drill/agent-sincere"), file)
@@ -128,7 +131,7 @@ func (j *july19) agentRelease(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hurt, err := j.shunning(ctx, digest)
+	hurt, err := j.harmed(ctx, holdfast.Agent, digest)
 	if err != nil {
 		return err
 	}
