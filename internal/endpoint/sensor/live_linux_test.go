@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 )
 
@@ -120,7 +123,13 @@ func TestLaunchIsToldWhole(t *testing.T) {
 // as lost.
 func TestNoSpawnIsLost(t *testing.T) {
 	s := live(t, TierEBPF)
-	const spawns = 20_000
+	if stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err == nil {
+		defer stats.Close()
+	}
+	spawns := 20_000
+	if testing.Short() {
+		spawns = 2_000
+	}
 	marker := fmt.Sprintf("holdfast-spawn-%d", os.Getpid())
 	shell := osexec.Command("/bin/sh", "-c", fmt.Sprintf(`i=0; while [ $i -lt %d ]; do /bin/true %s $i; i=$((i+1)); done`, spawns, marker))
 	if err := shell.Start(); err != nil {
@@ -171,6 +180,11 @@ func TestNoSpawnIsLost(t *testing.T) {
 	for n, times := range found {
 		if times != 1 {
 			t.Errorf("launch %s told %d times", n, times)
+		}
+	}
+	for name, p := range map[string]*ebpf.Program{"fork": s.src.(*kernel).objects.OnFork, "exec": s.src.(*kernel).objects.OnExec, "exit": s.src.(*kernel).objects.OnExit} {
+		if stats, err := p.Stats(); err == nil && stats.RunCount > 0 {
+			t.Logf("%s: %d ns a run, %d runs", name, stats.Runtime.Nanoseconds()/int64(stats.RunCount), stats.RunCount)
 		}
 	}
 	t.Logf("%d of %d launches, %d exits, %d lost, %d events in all, %d unenriched, %d orphans", len(found), spawns, len(exits), c.Dropped, c.Events, c.Unenriched, c.Orphans)
