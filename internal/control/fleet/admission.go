@@ -302,6 +302,15 @@ func (f *Fleet) classify(s *seat, at time.Time) {
 		if s.counted {
 			s.group.eligible--
 		}
+		if s.group != g && s.group.by == ([classes]int{}) {
+			// Hosts choose their attributes: groups that nobody is in must not
+			// pile up.
+			delete(s.release.groups, s.group.key)
+		}
+	}
+	if s.release.groups[g.key] != g {
+		g = s.release.group(s.host, s.ring)
+		s.home = g
 	}
 	s.group, s.class, s.counted = g, c, eligible
 	g.by[c]++

@@ -40,7 +40,8 @@ type histogram struct {
 
 const (
 	leastSamples = 200
-	growthWindow = 10 // heartbeats between two samples
+	mostStrata   = 10_000 // hosts choose their attributes: this bounds memory
+	growthWindow = 10     // heartbeats between two samples
 )
 
 // bucket numbers quarter-octaves; its inverse, upper, is the largest value of
@@ -100,6 +101,9 @@ func (f *Fleet) grow(h *host, at time.Time) {
 	}
 	g := f.growth[h.stratum]
 	if g == nil {
+		if len(f.growth) >= mostStrata {
+			return
+		}
 		g = &[2]histogram{}
 		f.growth[h.stratum] = g
 	}

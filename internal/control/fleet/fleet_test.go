@@ -258,6 +258,20 @@ func TestOfferNotTakenUpLapses(t *testing.T) {
 	}
 }
 
+// A host that keeps changing what it says it is costs no memory.
+func TestGroupsDoNotPileUp(t *testing.T) {
+	f := listened(2, 7)
+	f.SetRelease(oneRing("r"))
+	for i := range 1000 {
+		a := hostNumber(0).Attributes
+		a.Kernel = fmt.Sprint(i)
+		f.Described("h000", a, start.Add(5*time.Second))
+	}
+	if n := len(f.release("r").groups); n > 3 {
+		t.Errorf("%d groups for two hosts", n)
+	}
+}
+
 // One experiment at a time: a host in the open window of one release is not
 // drawn for another.
 func TestOneExperimentAtATime(t *testing.T) {

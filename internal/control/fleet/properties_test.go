@@ -30,6 +30,11 @@ func recount(t *rapid.T, f *Fleet, r *release) {
 		}
 		want[s.group] = c
 	}
+	for g := range want {
+		if r.groups[g.key] != g {
+			t.Fatalf("group %+v has hosts and is not in the snapshot", g.key)
+		}
+	}
 	for _, g := range r.groups {
 		if got := (count{g.eligible, g.by}); got != want[g] {
 			t.Fatalf("group %+v counts %+v, a recount %+v", g.key, got, want[g])
