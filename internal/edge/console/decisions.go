@@ -60,7 +60,7 @@ var decisions = []decision{
 		Name: "halt", Verb: "Halt and recall", Icon: "halt", Needs: Halt, Field: "Why (may stay empty)", Spare: true, Grave: true,
 		From: []holdfast.Phase{holdfast.Running, holdfast.Held, holdfast.Paused, holdfast.Complete},
 		Ask:  "Halt this release and call it back?", Explain: "Offers stop and leases are revoked. Every host that has the release returns to what it had before, the unreachable ones at their next contact. This content is never offered again unless two people override.",
-		Result: "Halted. Hosts are on their way back.",
+		Result: "Halted by you. Hosts are called back at their next heartbeat.",
 		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
 			return a.Halt(ctx, id, by, text)
 		},

@@ -222,6 +222,7 @@ func (f *fixture) makeRecord() {
 	add(7*time.Minute, "publish", "ada", "r-2026-0118", "rules 2026.11.21-2 was published, signed by 2 of 3 keys")
 	add(6*time.Minute, "approve", "grace", "r-2026-0118", "rules 2026.11.21-2 was approved")
 	add(6*time.Minute-time.Second, "promote", "rollout", "r-2026-0118", "ring internal opened")
+	add(6*time.Minute-2*time.Second, "admit", "rollout", "r-2026-0118", "block 0: 5 hosts will get rules 2026.11.21-2, and 2 activate anew what they have (cover)")
 	add(4*time.Minute, "promote", "rollout", "r-2026-0118", "ring early opened: its soak has passed")
 	add(20*time.Second, "promote", "rollout", "r-2026-0118", "ring general opened: its soak has passed")
 }
@@ -352,6 +353,9 @@ func (f *fixture) Overview(context.Context) (Overview, error) {
 	}
 	o.Findings = f.found[:min(len(f.found), 10)]
 	for _, e := range slices.Backward(f.entries) {
+		if e.Kind == "admit" {
+			continue
+		}
 		if o.Decisions = append(o.Decisions, e); len(o.Decisions) == 6 {
 			break
 		}

@@ -125,6 +125,8 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.has("#harms tbody tr", "placebo", "silence", "3 heartbeats missed", "back")
 	a.has(".timeline", "ring general opened", "approved")
 	a.has(".head .actions", "Pause", "Halt and recall")
+	a.has("#admissions summary", "1 block of hosts admitted")
+	a.has("#admissions .timeline", "block 0: 5 hosts")
 	for _, c := range []string{"#chart-exposure", "#chart-evidence"} {
 		if !strings.Contains(attr(a.all(c)[0], "data-chart"), `"x":[`) {
 			t.Errorf("%s carries no series", c)

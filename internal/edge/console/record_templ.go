@@ -313,7 +313,7 @@ func recordView(p recordPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 29, "<h3>Verify it yourself</h3><p>Export the record, then, on any machine:</p><pre>holdfast log verify holdfast-record.zip</pre><p class=\"mute\">It recomputes every hash and checks the checkpoint's signature, offline.</p></section></div></div></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 29, "<h3>Verify it yourself</h3><p>Export the record, then, on any machine:</p><pre>holdfast log verify holdfast-record.zip --key log.pub</pre><p class=\"mute\">It recomputes every hash and checks the checkpoint's signature, offline. The log's public key must reach you by another way than this page: the server keeps it in log.pub of its state folder.</p></section></div></div></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

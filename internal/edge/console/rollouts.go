@@ -135,6 +135,21 @@ func (d RolloutDetail) second() string {
 	return d.Approved
 }
 
+// decided and admissions part the timeline: what was decided, and how it was
+// carried out block by block.
+func (d RolloutDetail) decided() []Entry    { return d.entries(false) }
+func (d RolloutDetail) admissions() []Entry { return d.entries(true) }
+
+func (d RolloutDetail) entries(admissions bool) []Entry {
+	var list []Entry
+	for _, e := range d.Timeline {
+		if (e.Kind == "admit") == admissions {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 var harmWords = map[holdfast.HarmKind]string{
 	holdfast.Crash: "crash", holdfast.Reboot: "reboot", holdfast.Silence: "silence",
 	holdfast.CPU: "processor", holdfast.Memory: "memory",

@@ -184,7 +184,7 @@ type BuildCount struct {
 	Digest    holdfast.Digest `json:"digest"`
 	Hosts     int             `json:"hosts"`
 	Simulated int             `json:"simulated"`
-	Sensor    string          `json:"sensor"` // the tier most of them use
+	Sensor    string          `json:"sensor"` // the tiers its hosts use, the most used first
 }
 
 // Loss is everything that was dropped, counted.

@@ -47,6 +47,8 @@ type director struct{}
 
 func (director) Approve(map[string][]tuf.Approval, time.Time) error { return nil }
 
+func (director) Released(d holdfast.Digest) (tuf.Release, error) { return tuf.Release{Digest: d}, nil }
+
 const rule = `title: Shell spawned by a web server
 id: 5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01
 status: test
@@ -96,7 +98,8 @@ func newWorld(t *testing.T, lethal bool) *world {
 		must(w.store.CreateHost(ctx, *h))
 		w.hosts = append(w.hosts, h)
 	}
-	plan := holdfast.RingPlan{{Name: "internal", Through: 100_000}, {Name: "general", Through: 1_000_000}}
+	// Of so small a fleet the last two rings are paced as one.
+	plan := holdfast.RingPlan{{Name: "internal", Through: 100_000}, {Name: "early", Through: 300_000}, {Name: "general", Through: 1_000_000}}
 	must(w.store.CreateRelease(ctx, holdfast.Release{ID: w.release, Org: holdfast.DefaultOrg, Bundle: noun, Profile: holdfast.Urgent, Rings: plan, Signed: signed, Created: w.now, By: "ada"}))
 	must(w.store.CreateRollout(ctx, holdfast.Rollout{Release: w.release, Phase: holdfast.Waiting, Updated: w.now}))
 
@@ -204,8 +207,17 @@ func TestCleanRolloutIsShownAsItHappened(t *testing.T) {
 	}
 	d := w.rollout()
 	sum := 0
-	for _, r := range d.Rings {
+	for i, r := range d.Rings {
 		sum += r.Admitted
+		hosts := 0
+		for _, h := range w.hosts {
+			if d.Release.Rings.Of(h.ID) == i {
+				hosts++
+			}
+		}
+		if r.Eligible != hosts || r.Admitted == 0 {
+			t.Errorf("ring %s: %d eligible of %d hosts, %d admitted", r.Name, r.Eligible, hosts, r.Admitted)
+		}
 		if r.Admitted > r.Eligible || r.Clean > r.Admitted {
 			t.Errorf("ring %s: %d eligible, %d admitted, %d clean", r.Name, r.Eligible, r.Admitted, r.Clean)
 		}
@@ -334,9 +346,10 @@ func TestHostsAreSelected(t *testing.T) {
 		}
 	}
 	internal, err := w.source.Hosts(t.Context(), console.HostQuery{Ring: "internal", Page: 1, Size: 100})
-	general, err2 := w.source.Hosts(t.Context(), console.HostQuery{Ring: "general", Page: 1, Size: 100})
-	if internal.Total+general.Total != 80 || internal.Total == 0 || errors.Join(err, err2) != nil {
-		t.Errorf("rings hold %d and %d, err %v", internal.Total, general.Total, errors.Join(err, err2))
+	early, err2 := w.source.Hosts(t.Context(), console.HostQuery{Ring: "early", Page: 1, Size: 100})
+	general, err3 := w.source.Hosts(t.Context(), console.HostQuery{Ring: "general", Page: 1, Size: 100})
+	if err := errors.Join(err, err2, err3); internal.Total+early.Total+general.Total != 80 || internal.Total*early.Total == 0 || err != nil {
+		t.Errorf("rings hold %d, %d and %d, err %v", internal.Total, early.Total, general.Total, err)
 	}
 }
 

@@ -3,7 +3,9 @@ package live
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -89,12 +91,10 @@ func tally(all map[holdfast.Digest]*buildTally, h *console.HostRow) {
 }
 
 func (b *buildTally) count() console.BuildCount {
-	most := 0
-	for sensor, n := range b.sensors {
-		if n > most || n == most && sensor < b.Sensor {
-			most, b.Sensor = n, sensor
-		}
-	}
+	tiers := slices.SortedFunc(maps.Keys(b.sensors), func(x, y string) int {
+		return cmp.Or(cmp.Compare(b.sensors[y], b.sensors[x]), cmp.Compare(x, y))
+	})
+	b.Sensor = strings.Join(tiers, ", ")
 	return b.BuildCount
 }
 

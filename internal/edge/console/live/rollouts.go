@@ -62,11 +62,47 @@ func (s *Source) stand(ctx context.Context, r holdfast.Rollout) (st stand, err e
 			st.harmed[c.Ring] += c.HarmedTreated
 		}
 	}
+	if st.state.Collapsed {
+		if err := s.ownRings(ctx, &st); err != nil {
+			return st, err
+		}
+	}
 	st.started = st.state.Started
 	if st.started.IsZero() {
 		st.started = st.Created
 	}
 	return st, nil
+}
+
+// ownRings counts again by the rings that hosts are in. A small fleet's rings
+// after the first are paced as one, and its rows name that one.
+func (s *Source) ownRings(ctx context.Context, st *stand) error {
+	st.byRing, st.harmed = map[int]map[holdfast.Arm]store.ArmCounts{}, map[int]int{}
+	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: st.ID}, func(a holdfast.Admission) error {
+		ring := st.Release.Rings.Of(a.Host)
+		if st.byRing[ring] == nil {
+			st.byRing[ring] = map[holdfast.Arm]store.ArmCounts{}
+		}
+		c := st.byRing[ring][a.Arm]
+		c.Admitted++
+		for moment, n := range map[*time.Time]*int{&a.Activated: &c.Activated, &a.Clean: &c.Clean, &a.Returned: &c.Returned} {
+			if !moment.IsZero() {
+				*n++
+			}
+		}
+		st.byRing[ring][a.Arm] = c
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	harms, err := s.Store.Harms(ctx, st.ID, 0, 10_000)
+	for _, h := range harms {
+		if h.First && h.Arm == holdfast.New && h.After <= st.policy.Fast {
+			st.harmed[st.Release.Rings.Of(h.Host)]++
+		}
+	}
+	return err
 }
 
 // evidence is the whole installation's: 1 against the policy's limit before
@@ -175,6 +211,9 @@ func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d cons
 		return d, err
 	}
 	d = console.RolloutDetail{RolloutRow: st.row(f), Now: s.Now(), Pooled: st.evidence().Pooled, Why: sentence(st.state.Why)}
+	if st.state.Collapsed && !d.Phase.Done() {
+		d.Why = strings.TrimSpace(d.Why + " So small a fleet is paced as one ring after the first.")
+	}
 	tried, err := s.exposure(ctx, &d)
 	if err != nil {
 		return d, err
