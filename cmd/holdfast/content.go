@@ -38,6 +38,7 @@ A content repository is a folder (a git repository, usually):
   benign/*.jsonl    ordinary events, one a line, on which no rule may fire`,
 	}
 	cmd.AddCommand(newContentNewCommand(a), newContentTestCommand(a), newContentBuildCommand(a))
+	cmd.AddCommand(newRuleCommands(a)...)
 	return cmd
 }
 

@@ -99,7 +99,7 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 			root.AddCommand(c)
 		}
 	}
-	add("content", newContentCommand(a), newRehearseCommand(a), newReleaseCommand(a), newRolloutCommand(a))
+	add("content", newContentCommand(a), newRehearseCommand(a), newReleaseCommand(a), newRolloutCommand(a), newScanCommand(a))
 	add("content", newDecisionCommands(a)...)
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
 	sim := &cobra.Command{Use: "sim", Short: "Fleets that are played, by the real procedure and the real protocol"}
