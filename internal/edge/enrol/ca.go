@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type CA struct {
 	key    *ecdsa.PrivateKey
 	cert   *x509.Certificate
 	naming []byte // key of the pseudo-random function that names hosts
+	ticket []byte // key that the keys of TLS session tickets are derived from
 
 	mu     sync.Mutex
 	server *tls.Certificate // of the listener, renewed as it ages
@@ -116,9 +118,8 @@ func parseCA(b []byte) (*CA, error) {
 			if ca.key, ok = key.(*ecdsa.PrivateKey); !ok {
 				return nil, errors.New("the key is not an ECDSA key")
 			}
-			prf := hmac.New(sha256.New, block.Bytes)
-			prf.Write([]byte("holdfast host names v1"))
-			ca.naming = prf.Sum(nil)
+			ca.naming = derive(block.Bytes, "holdfast host names v1")
+			ca.ticket = derive(block.Bytes, "holdfast session tickets v1")
 		case "CERTIFICATE":
 			var err error
 			if ca.cert, err = x509.ParseCertificate(block.Bytes); err != nil {
@@ -170,9 +171,14 @@ func (ca *CA) Fingerprint() [sha256.Size]byte { return sha256.Sum256(ca.cert.Raw
 // first answer was lost) gives one host, and nobody can choose an id, and with
 // it a ring, by trying keys.
 func (ca *CA) nameOf(spki []byte) holdfast.HostID {
-	prf := hmac.New(sha256.New, ca.naming)
-	prf.Write(spki)
-	return holdfast.HostID(strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(prf.Sum(nil)[:15])))
+	name := derive(ca.naming, string(spki))[:15]
+	return holdfast.HostID(strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(name)))
+}
+
+func derive(key []byte, purpose string) []byte {
+	prf := hmac.New(sha256.New, key)
+	prf.Write([]byte(purpose))
+	return prf.Sum(nil)
 }
 
 // issue signs a client certificate for a host's key.
@@ -216,6 +222,11 @@ func serial() *big.Int {
 // names and addresses. A client certificate is asked for and its key proven
 // in the handshake, but whether it is good is decided by Host, because
 // enrolment and renewal come without one.
+//
+// A host that was here within the last day resumes its session, which spares
+// most of the handshake, even if the server was restarted meanwhile: the keys
+// of session tickets are derived from the authority's. A resumed session still
+// has fresh keys (psk_dhe_ke), and Host looks at its certificate as at any.
 func (ca *CA) TLSConfig(names []string, now func() time.Time) (*tls.Config, error) {
 	ca.mu.Lock()
 	ca.names = slices.Clone(names)
@@ -224,13 +235,31 @@ func (ca *CA) TLSConfig(names []string, now func() time.Time) (*tls.Config, erro
 	if _, err := ca.serverCertificate(now()); err != nil {
 		return nil, err
 	}
-	return &tls.Config{
+	base := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		ClientAuth:     tls.RequestClientCert,
 		Time:           now,
 		NextProtos:     []string{"http/1.1"}, // a WebSocket needs the whole connection
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return ca.serverCertificate(now()) },
-	}, nil
+	}
+	cfg := base.Clone()
+	var mu sync.Mutex
+	var today *tls.Config
+	var day int64
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if d := now().Unix() / (24 * 60 * 60); today == nil || d != day {
+			day, today = d, base.Clone()
+			today.SetSessionTicketKeys([][32]byte{ca.ticketKey(d), ca.ticketKey(d - 1)})
+		}
+		return today, nil
+	}
+	return cfg, nil
+}
+
+func (ca *CA) ticketKey(day int64) [32]byte {
+	return [32]byte(derive(ca.ticket, strconv.FormatInt(day, 10)))
 }
 
 func (ca *CA) serverCertificate(now time.Time) (*tls.Certificate, error) {

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -412,5 +413,56 @@ func TestCA(t *testing.T) {
 	}
 	if _, err := enrol.OpenCA(dir, now); err == nil || !strings.Contains(err.Error(), "backup") {
 		t.Errorf("a damaged authority: %v", err)
+	}
+}
+
+// A server that was restarted knows the sessions of the hosts that were there
+// before, for a day, and no longer than two.
+func TestSessionsSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	ca, err := enrol.OpenCA(dir, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(ca.DER())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	client.RootCAs.AddCert(root)
+	resumed := func(at time.Time) bool {
+		t.Helper()
+		ca, err := enrol.OpenCA(dir, at) // as after a restart
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := ca.TLSConfig([]string{"localhost"}, func() time.Time { return at })
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := net.Pipe()
+		defer a.Close()
+		go func() {
+			s := tls.Server(b, cfg)
+			_, _ = s.Write([]byte{1}) // shakes hands, and sends a ticket
+			s.Close()
+		}()
+		its := client.Clone()
+		its.Time = func() time.Time { return at }
+		c := tls.Client(a, its)
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		return c.ConnectionState().DidResume
+	}
+	if resumed(now) {
+		t.Error("resumed a session that never was")
+	}
+	if !resumed(now.Add(time.Second)) || !resumed(now.Add(23*time.Hour)) {
+		t.Error("not resumed after a restart")
+	}
+	if resumed(now.Add(5 * 24 * time.Hour)) {
+		t.Error("resumed with a key that should be forgotten")
 	}
 }

@@ -27,14 +27,14 @@ func TestGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate := cfg.GetCertificate
-	cfg.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	forClient := cfg.GetConfigForClient
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		time.Sleep(2 * time.Millisecond)
-		return certificate(h)
+		return forClient(h)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
