@@ -112,10 +112,10 @@ func repeat(t trial, first uint64) ([]Outcome, error) {
 	return out, nil
 }
 
-func (t trial) run(first uint64) (Goal, []Outcome, error) {
+func (t trial) run(first uint64) (Goal, error) {
 	out, err := repeat(t, first)
 	if err != nil {
-		return Goal{}, nil, err
+		return Goal{}, err
 	}
 	values := make([]float64, len(out))
 	for i := range out {
@@ -133,7 +133,7 @@ func (t trial) run(first uint64) (Goal, []Outcome, error) {
 	if t.least {
 		g.Pass = g.Figure >= g.Target
 	}
-	return g, out, nil
+	return g, nil
 }
 
 // quantile of sorted values, by the smallest value that at least a share q is
@@ -285,11 +285,6 @@ func Goals(o GoalOptions) ([]Goal, error) {
 		o.Seed = 1
 	}
 	var goals []Goal
-	type shared struct {
-		world string
-		out   []Outcome
-	}
-	var last shared
 	for _, t := range trials(o) {
 		if len(t.name) < len(o.Only) || t.name[:len(o.Only)] != o.Only {
 			continue
@@ -297,12 +292,10 @@ func Goals(o GoalOptions) ([]Goal, error) {
 		if o.Progress != nil {
 			o.Progress(fmt.Sprintf("%s: %d runs", t.name, t.runs))
 		}
-		_ = last
-		g, out, err := t.run(o.Seed)
+		g, err := t.run(o.Seed)
 		if err != nil {
 			return goals, err
 		}
-		last = shared{t.what, out}
 		goals = append(goals, g)
 	}
 	return goals, nil

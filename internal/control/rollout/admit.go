@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -39,70 +38,6 @@ func (d *decision) admit() {
 func (d *decision) gathering() bool {
 	return d.s.NextBlock == 0 && d.now.Before(d.s.Started.Add(3*d.policy.Heartbeat)) &&
 		(d.total.waiting+d.total.last)*10 < d.total.eligible*9
-}
-
-// kappa is how many hosts one clean host buys.
-func (d *decision) kappa() float64 {
-	if d.s.Phase == holdfast.Held {
-		return d.policy.HoldKappa
-	}
-	return d.policy.Kappa
-}
-
-// room is what the global harm budget still lends, in ordinary hosts: pending
-// times the largest lethality still plausible stays below B. With no host
-// harmed that is pending ≤ κ·clean + c₀, where κ = B/ln(2/δ).
-func (d *decision) room() float64 {
-	r := d.kappa()*float64(d.total.clean) + float64(d.policy.C0)
-	if x := d.excess(); x > 0 {
-		b := d.kappa() * math.Log(2/d.policy.Delta)
-		r = min(r, b/HarmBound(d.total.clean, x, d.policy.Delta)+float64(d.policy.C0))
-	}
-	for i := range d.sites {
-		r -= d.policy.weight(d.sites[i].name) * float64(d.sites[i].open())
-	}
-	return r
-}
-
-// excess is how many treated hosts were harmed beyond what the harm among the
-// controls of their strata explains within three standard deviations. It only
-// sets the pace.
-func (d *decision) excess() int {
-	if d.total.harmed == 0 {
-		return 0
-	}
-	var expected, variance float64
-	for i := range d.sites {
-		s := &d.sites[i]
-		if s.controls == 0 {
-			continue
-		}
-		ratio, harmed := float64(s.drawn)/float64(s.controls), float64(s.harmedControl)+.5
-		expected += ratio * harmed
-		variance += ratio*harmed + ratio*ratio*harmed
-	}
-	return max(0, int(math.Ceil(float64(d.total.harmed)-expected-3*math.Sqrt(variance))))
-}
-
-// siteRoom is the same within one stratum. A stratum starts with c₀ in
-// proportion to its share of the fleet, but at least StratumC0.
-func (d *decision) siteRoom(i int) int {
-	s := &d.sites[i]
-	first := float64(d.policy.StratumC0)
-	if i < len(d.s.Strata) {
-		first = max(first, math.Round(float64(d.policy.C0)*float64(d.s.Strata[i].Hosts)/float64(d.s.Fleet)))
-	}
-	r := (d.kappa()*float64(s.clean) + first) / d.policy.weight(s.name)
-	return max(0, int(min(r, 1e12))-s.open())
-}
-
-func (p *Policy) weight(s holdfast.Stratum) float64 {
-	for _, c := range p.Criticality {
-		if c.Stratum == s {
-			return c.Weight
-		}
-	}
-	return 1
 }
 
 // An allocation decides how many hosts of each unit get the release now.
@@ -440,106 +375,5 @@ func (d *decision) everybody() {
 		if n := u.waiting + u.last - u.outstanding; n > 0 && d.admissible(u) {
 			d.open(CellState{Ring: u.ring, Org: u.org, Stratum: u.stratum, Treat: n, Why: Anyway}, u.through, false, true)
 		}
-	}
-}
-
-// allOpen reports whether every ring is open.
-func (d *decision) allOpen() bool {
-	return !slices.ContainsFunc(d.s.Rings, func(r RingState) bool { return r.Opened.IsZero() })
-}
-
-// openRings opens the next ring when its publishers' soak has passed and the
-// rings before it have done their part: nobody of them waits but the control
-// floor, and their windows have closed. On HOLD it opens too, at HOLD's pace: a
-// ring that is used up cannot settle what it raised.
-func (d *decision) openRings() {
-	for i := range d.s.Rings {
-		if !d.s.Rings[i].Opened.IsZero() {
-			continue
-		}
-		if d.now.Before(d.policy.Rings.Opens(i, d.policy.Signed)) {
-			return
-		}
-		if !d.policy.Unchecked && !(d.s.Collapsed && i > 1) && i > 0 && !d.ringDone(i-1) {
-			return
-		}
-		d.s.Rings[i].Opened = d.now
-		d.do(OpenRing{Ring: i, Name: d.policy.Rings[i].Name})
-	}
-}
-
-// ringDone reports whether ring r and those before it have shown what they
-// can.
-func (d *decision) ringDone(r int) bool {
-	eligible, waiting, pending, drawn := 0, 0, 0, 0
-	for i := range d.units {
-		u := &d.units[i]
-		if u.ring > r {
-			continue
-		}
-		eligible += u.eligible
-		pending += u.pending()
-		drawn += u.drawn
-		if n, _, _ := d.supply(u); n > 0 {
-			waiting += n
-		}
-	}
-	if eligible == 0 {
-		return true
-	}
-	return waiting*100 <= eligible && pending*100 <= drawn && !d.now.Before(d.s.Rings[r].Opened.Add(d.policy.Fast))
-}
-
-// stageCap is how many hosts may be treated in the current stage.
-func (d *decision) stageCap() int {
-	if d.s.Stage >= len(d.policy.Stages) {
-		return math.MaxInt32
-	}
-	st, n := d.policy.Stages[d.s.Stage], float64(d.s.Fleet)
-	c := st.Share * n
-	switch {
-	case st.Hosts > 0 && st.Largest:
-		c = max(c, float64(st.Hosts))
-	case st.Hosts > 0:
-		c = min(c, float64(st.Hosts))
-	}
-	if st.AtMost > 0 {
-		c = min(c, st.AtMost*n)
-	}
-	return max(int(c), st.AtLeast, 1)
-}
-
-func (d *decision) stageRoom() int {
-	return max(0, d.stageCap()-d.total.drawn-d.total.outstanding)
-}
-
-// slowEvidence is the pool's largest slow e-value over signals.
-func (d *decision) slowEvidence() float64 {
-	best := 1.0
-	for k := range d.layout.signals {
-		best = max(best, d.s.Evidence[0].L.slow[d.layout.at(0, k)].value())
-	}
-	return best
-}
-
-// advanceStage moves on when the stage's cap was reached, its hosts proved
-// themselves, and its time has passed since. A stage is not left while its slow
-// evidence points upward: the controls it has would be drawn anew.
-func (d *decision) advanceStage() {
-	if d.s.Stage >= len(d.policy.Stages) || d.policy.Unchecked {
-		return
-	}
-	t := &d.total
-	full := d.stageRoom() == 0 || t.waiting+t.last+t.watching == 0 && t.drawn > 0
-	if d.s.StageFull.IsZero() {
-		if full && t.pending()*100 <= t.drawn {
-			d.s.StageFull = d.now
-			d.note("stage %d of %d: %d hosts have the release, for %s", d.s.Stage+1, len(d.policy.Stages), t.drawn, d.policy.Stages[d.s.Stage].Hold.Round(time.Second))
-		}
-		return
-	}
-	if !d.now.Before(d.s.StageFull.Add(d.policy.Stages[d.s.Stage].Hold)) && d.s.Phase != holdfast.Held && d.slowEvidence() < d.policy.HoldAt {
-		d.s.Stage++
-		d.s.StageFull = time.Time{}
 	}
 }

@@ -60,6 +60,7 @@ func ReachOf(p *Policy, eligible int) Reach {
 	g := fastGridFor(defaultRate, p.ThetaFast)
 	pending, controls := first, eligible-first
 	var l fastL
+	value := l.scope()
 	r := Reach{}
 	for harmed := 0; controls > 0 && harmed < mostHarmed; {
 		y := pending
@@ -70,9 +71,9 @@ func ReachOf(p *Policy, eligible int) Reach {
 			pending--
 		}
 		step := g.step(true, share(y, controls, p.ThetaFast))
-		l.add(&step)
+		value.move(&l, &step)
 		harmed++
-		if 1-weight+weight*l.value() >= 1/p.Alpha {
+		if 1-weight+weight*value.value >= 1/p.Alpha {
 			return Reach{Harmed: max(first, harmed), Events: harmed, Halts: true}
 		}
 	}

@@ -64,9 +64,6 @@ type decision struct {
 	owned   map[int]bool
 }
 
-// scopeValues caches the e-values of a party's scopes within one decision.
-type scopeValues struct{ fast, slow []float64 }
-
 func (d *decision) do(a Action) { d.actions = append(d.actions, a) }
 
 func (d *decision) note(format string, args ...any) {

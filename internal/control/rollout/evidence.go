@@ -36,21 +36,21 @@ type (
 	slowL [len(slowR)]float64
 )
 
-// logFactors are ln r of every alternative, and r-1.
-type fastGrid struct{ lnR, rLess1 [len(fastH)]float64 }
+// A grid holds r, ln r and r-1 of every alternative.
+type fastGrid struct{ r, lnR, rLess1 [len(fastH)]float64 }
 
 // fastGridFor returns the alternatives r = max(1, (q+h)/(qθ)) for a baseline q.
 func fastGridFor(q, theta float64) (g fastGrid) {
 	for i, h := range fastH {
 		r := max(1, (q+h)/(q*theta))
-		g.lnR[i], g.rLess1[i] = math.Log(r), r-1
+		g.r[i], g.lnR[i], g.rLess1[i] = r, math.Log(r), r-1
 	}
 	return g
 }
 
-var slowGrid = func() (g struct{ lnR, rLess1 [len(slowR)]float64 }) {
+var slowGrid = func() (g struct{ r, lnR, rLess1 [len(slowR)]float64 }) {
 	for i, r := range slowR {
-		g.lnR[i], g.rLess1[i] = math.Log(r), r-1
+		g.r[i], g.lnR[i], g.rLess1[i] = r, math.Log(r), r-1
 	}
 	return g
 }()
@@ -62,60 +62,110 @@ func share(y, c int, theta float64) float64 {
 	return ty / (ty + float64(c))
 }
 
-// fastStep is the log-likelihood ratio of one event under each alternative.
-func (g *fastGrid) step(treated bool, pi float64) (l fastL) {
-	for i := range l {
-		l[i] = -math.Log1p(g.rLess1[i] * pi)
+// A fastStep is the likelihood ratio of one event under each alternative, and
+// its logarithm.
+type fastStep struct {
+	factor fastL
+	log    fastL
+}
+
+type slowStep struct {
+	factor slowL
+	log    slowL
+}
+
+func (g *fastGrid) step(treated bool, pi float64) (s fastStep) {
+	for i := range s.log {
+		x := g.rLess1[i] * pi
+		s.factor[i], s.log[i] = 1/(1+x), -math.Log1p(x)
 		if treated {
-			l[i] += g.lnR[i]
+			s.factor[i] *= g.r[i]
+			s.log[i] += g.lnR[i]
 		}
 	}
-	return l
+	return s
 }
 
-func slowStep(treated bool, pi float64) (l slowL) {
-	for i := range l {
-		l[i] = -math.Log1p(slowGrid.rLess1[i] * pi)
+func stepSlow(treated bool, pi float64) (s slowStep) {
+	for i := range s.log {
+		x := slowGrid.rLess1[i] * pi
+		s.factor[i], s.log[i] = 1/(1+x), -math.Log1p(x)
 		if treated {
-			l[i] += slowGrid.lnR[i]
+			s.factor[i] *= slowGrid.r[i]
+			s.log[i] += slowGrid.lnR[i]
 		}
 	}
-	return l
+	return s
 }
 
-func (l *fastL) add(o *fastL) {
-	for i := range l {
-		l[i] = min(l[i]+o[i], mostL)
+// A scope's likelihoods are kept as logarithms, which are stored, and within
+// one decision as themselves, so that an event costs no exponential.
+type (
+	fastScope struct {
+		exp   fastL
+		value float64 // the e-value: the mixture over alternatives
 	}
-}
-
-func (l *slowL) add(o *slowL) {
-	for i := range l {
-		l[i] = min(l[i]+o[i], mostL)
+	slowScope struct {
+		exp   slowL
+		value float64
 	}
-}
+)
 
-// value is the e-value of a scope: the mixture over its alternatives.
-func (l *fastL) value() float64 {
+func (l *fastL) scope() (s fastScope) {
 	if *l == (fastL{}) {
-		return 1
+		return fastScope{fastL{1, 1, 1, 1, 1}, 1}
 	}
-	var e float64
 	for i, x := range l {
-		e += fastV[i] * math.Exp(x)
+		s.exp[i] = math.Exp(x)
+		s.value += fastV[i] * s.exp[i]
 	}
-	return e
+	return s
 }
 
-func (l *slowL) value() float64 {
+func (l *slowL) scope() (s slowScope) {
 	if *l == (slowL{}) {
-		return 1
+		return slowScope{slowL{1, 1, 1, 1, 1, 1}, 1}
 	}
-	var e float64
 	for i, x := range l {
-		e += slowV[i] * math.Exp(x)
+		s.exp[i] = math.Exp(x)
+		s.value += slowV[i] * s.exp[i]
 	}
-	return e
+	return s
+}
+
+// value is the e-value of a scope.
+func (l *fastL) value() float64 { s := l.scope(); return s.value }
+
+func (l *slowL) value() float64 { s := l.scope(); return s.value }
+
+// move multiplies a scope by one event's factors, and returns by how much its
+// e-value changed.
+func (s *fastScope) move(l *fastL, step *fastStep) float64 {
+	before := s.value
+	s.value = 0
+	for i := range l {
+		l[i] += step.log[i]
+		s.exp[i] *= step.factor[i]
+		if l[i] > mostL {
+			l[i], s.exp[i] = mostL, math.Exp(mostL)
+		}
+		s.value += fastV[i] * s.exp[i]
+	}
+	return s.value - before
+}
+
+func (s *slowScope) move(l *slowL, step *slowStep) float64 {
+	before := s.value
+	s.value = 0
+	for i := range l {
+		l[i] += step.log[i]
+		s.exp[i] *= step.factor[i]
+		if l[i] > mostL {
+			l[i], s.exp[i] = mostL, math.Exp(mostL)
+		}
+		s.value += slowV[i] * s.exp[i]
+	}
+	return s.value - before
 }
 
 // layout numbers the scopes: 0 is the pool, then levels of factors, then
@@ -151,25 +201,32 @@ func (a layout) weight(scope int, pool, levels, strata float64) float64 {
 	return w / float64(a.signals)
 }
 
-// combine returns E from scratch, and the pool's fast e-value (the mean over
-// signals), and fills the values of the scopes.
-func (a layout) combine(l *Likelihoods, fast, slow []float64) (e, pooled float64) {
+// scopeValues caches the scopes of a party within one decision.
+type scopeValues struct {
+	fast []fastScope
+	slow []slowScope
+}
+
+// combine evaluates every scope, and returns E and the pool's fast e-value (the
+// mean over signals).
+func (a layout) combine(l *Likelihoods) (v scopeValues, e, pooled float64) {
+	v = scopeValues{make([]fastScope, len(l.fast)), make([]slowScope, len(l.slow))}
 	for sc := range a.scopes() {
 		wf, ws := a.fastWeight(sc), a.slowWeight(sc)
 		for k := range a.signals {
 			i := a.at(sc, k)
-			fast[i] = l.fast[i].value()
-			e += wf * fast[i]
+			v.fast[i] = l.fast[i].scope()
+			e += wf * v.fast[i].value
 			if sc == 0 {
-				pooled += fast[i] / float64(a.signals)
+				pooled += v.fast[i].value / float64(a.signals)
 			}
 			if ws > 0 {
-				slow[i] = l.slow[i].value()
-				e += ws * slow[i]
+				v.slow[i] = l.slow[i].scope()
+				e += ws * v.slow[i].value
 			}
 		}
 	}
-	return e, pooled
+	return v, e, pooled
 }
 
 // A spectrum holds the log-likelihood of the events so far under a grid of
@@ -178,13 +235,13 @@ func (a layout) combine(l *Likelihoods, fast, slow []float64) (e, pooled float64
 type spectrum [spectrumSize]float64
 
 const (
-	spectrumSize = 33 // ratios 2^-6 … 2^10 in steps of √2
-	spectrumLow  = -6.0
+	spectrumSize = 17 // ratios 2^-6 … 2^10
+	spectrumLow  = -6
 )
 
 var ratios = func() (r [spectrumSize]float64) {
 	for j := range r {
-		r[j] = math.Exp2(spectrumLow + float64(j)/2)
+		r[j] = math.Exp2(float64(spectrumLow + j))
 	}
 	return r
 }()
@@ -194,10 +251,11 @@ func (s *spectrum) step(treated bool, y, c int) {
 		return // the event had to fall where it fell
 	}
 	odds := float64(y) / float64(c)
+	ln := math.Log(odds)
 	for j, rho := range ratios {
 		s[j] -= math.Log1p(rho * odds)
 		if treated {
-			s[j] += math.Log(rho * odds)
+			s[j] += ln + float64(spectrumLow+j)*math.Ln2
 		}
 	}
 }

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -11,124 +10,165 @@ import (
 // event that brings E to its limit. Later events are counted, but the evidence
 // stays as it was when it decided.
 func (d *decision) events() {
-	var rows map[cellKey]*Cell
-	var cells map[cellKey]*CellState
-	var grids map[[2]int]*fastGrid
-	for _, e := range d.in.Events {
+	var places map[cellKey]*place
+	signals := map[holdfast.HarmKind]int{}
+	for k, s := range d.policy.Signals {
+		signals[s] = k
+	}
+	for i := range d.in.Events {
+		e := &d.in.Events[i]
 		if e.Seq <= d.s.EventSeq {
 			continue
 		}
-		if rows == nil {
-			rows, cells = d.rowsOfEvents()
-			grids = map[[2]int]*fastGrid{}
+		if places == nil {
+			places = d.placesOfEvents()
 			d.evaluate()
 		}
 		d.s.EventSeq = e.Seq
-		c, row := cells[e.key()], rows[e.key()]
-		k := slices.Index(d.policy.Signals, e.Kind)
+		at := places[e.key()]
+		k, watched := signals[e.Kind]
 		switch {
-		case k < 0:
-			continue // a kind of harm this policy does not watch
-		case c == nil:
+		case !watched:
+		case at == nil:
 			d.note("harm row %d names a cell that was never opened, and is ignored", e.Seq)
-			continue
 		case e.Kind == holdfast.Silence && d.silencedByUs(e.At):
-			d.void(c, &e)
-			continue
+			d.void(at, e)
+		default:
+			d.count(at, e, k)
 		}
-		if row == nil {
-			row = &Cell{}
-		}
-		d.count(c, row, &e, k, grids)
 	}
 }
 
-// rowsOfEvents finds the observed rows and the state's cells of every cell that
-// new events name.
-func (d *decision) rowsOfEvents() (map[cellKey]*Cell, map[cellKey]*CellState) {
-	wanted := map[cellKey]bool{}
+// A place is a cell that new events name: what the state knows of it, what was
+// observed, and what an event there moves.
+type place struct {
+	state  *CellState
+	row    *Cell
+	unit   int // in decision.units
+	site   int // in decision.sites
+	scopes []int
+	grids  []*fastGrid
+	party  int // the organisation's evidence; 0 if there is but one
+}
+
+func (d *decision) placesOfEvents() map[cellKey]*place {
+	places := map[cellKey]*place{}
 	blocks := map[int]bool{}
 	for i := range d.in.Events {
 		e := &d.in.Events[i]
-		wanted[e.key()], blocks[e.Block] = true, true
+		places[e.key()], blocks[e.Block] = nil, true
 	}
-	rows := make(map[cellKey]*Cell, len(wanted))
-	for i := range d.in.Cells {
-		c := &d.in.Cells[i]
-		if blocks[c.Block] && wanted[c.key()] {
-			rows[c.key()] = c
-		}
-	}
-	cells := make(map[cellKey]*CellState, len(wanted))
 	for i := range blocks {
 		if i < 0 || i >= len(d.s.Blocks) {
 			continue
 		}
 		b := d.block(i)
 		for j := range b.Cells {
-			if k := b.Cells[j].key(b.Block); wanted[k] {
-				cells[k] = &b.Cells[j]
+			c := &b.Cells[j]
+			if _, wanted := places[c.key(b.Block)]; wanted {
+				places[c.key(b.Block)] = d.place(c)
 			}
 		}
 	}
-	return rows, cells
+	for i := range d.in.Cells {
+		if c := &d.in.Cells[i]; blocks[c.Block] {
+			if at := places[c.key()]; at != nil {
+				at.row = c
+			}
+		}
+	}
+	return places
+}
+
+func (d *decision) place(c *CellState) *place {
+	k := unitKey{c.Ring, c.Org, c.Stratum}
+	site := d.unit(k).site
+	return &place{
+		state: c, row: &Cell{}, unit: d.byUnit[k], site: site, scopes: d.scopes(site),
+		grids: make([]*fastGrid, d.layout.signals), party: d.partyOf(c.Org),
+	}
+}
+
+// scopes lists what an event in a stratum moves: the pool, and the levels and
+// the stratum itself if it was there at the start.
+func (d *decision) scopes(site int) []int {
+	scopes := []int{0}
+	if site < len(d.s.Strata) {
+		for _, l := range d.s.Strata[site].Levels {
+			scopes = append(scopes, d.layout.level(l))
+		}
+		scopes = append(scopes, d.layout.stratum(site))
+	}
+	return scopes
 }
 
 func (d *decision) evaluate() {
 	if d.values != nil {
 		return
 	}
-	n := d.layout.scopes() * d.layout.signals
 	d.values = make([]scopeValues, len(d.s.Evidence))
 	for i := range d.s.Evidence {
 		e := &d.s.Evidence[i]
 		e.L = e.L.clone()
-		d.values[i] = scopeValues{make([]float64, n), make([]float64, n)}
-		e.E, e.Pooled = d.layout.combine(&e.L, d.values[i].fast, d.values[i].slow)
+		d.values[i], e.E, e.Pooled = d.layout.combine(&e.L)
 	}
 }
 
-func (d *decision) void(c *CellState, e *Event) {
+func (d *decision) void(at *place, e *Event) {
 	if e.Treated && e.First {
-		c.Void++
-		d.tallyOf(c).void++
+		at.state.Void++
+		d.units[at.unit].void++
+		d.sites[at.site].void++
 		d.total.void++
 	}
 }
 
 // count lets one event move the evidence, and then takes its host out of the
 // risk set of its kind.
-func (d *decision) count(c *CellState, row *Cell, e *Event, k int, grids map[[2]int]*fastGrid) {
-	fast := e.After <= d.policy.Fast || e.Kind == holdfast.Silence && e.After <= d.policy.Fast+3*d.policy.Heartbeat // it fell silent within
-	slow := e.After <= d.policy.Slow
+func (d *decision) count(at *place, e *Event, k int) {
+	c, t, n := at.state, &at.row.Treated, &at.row.Control
+	// A host that was silent for three heartbeats fell silent before that.
+	fast := e.After <= d.policy.Fast || e.Kind == holdfast.Silence && e.After <= d.policy.Fast+3*d.policy.Heartbeat
 	// A host harmed in one way stays at risk of the others until its window
 	// closes; so a row's Clean and Left hold only hosts without any harm.
-	yFast := row.Treated.Drawn - row.Treated.Clean - row.Treated.Left - at(c.Treated, k)
-	cFast := row.Control.Drawn - row.Control.Clean - row.Control.Left - at(c.Control, k)
-	ySlow := row.Treated.Drawn - row.Treated.Left - row.Treated.Ended - at(c.Treated, k) - at(c.LateTreated, k)
-	cSlow := row.Control.Drawn - row.Control.Left - row.Control.Ended - at(c.Control, k) - at(c.LateControl, k)
-	yFast, cFast = atLeast(e.Treated, yFast, cFast)
-	ySlow, cSlow = atLeast(e.Treated, ySlow, cSlow)
-	for i := range d.s.Evidence {
-		ev := &d.s.Evidence[i]
-		if i > 0 && ev.Org != e.Org || ev.Halted || d.s.Phase.Recalling() {
-			continue
+	if fast {
+		y, n := atLeast(e.Treated, t.Drawn-t.Clean-t.Left-nth(c.Treated, k), n.Drawn-n.Clean-n.Left-nth(c.Control, k))
+		d.moveFast(0, at, e, k, y, n)
+		if at.party > 0 {
+			d.moveFast(at.party, at, e, k, y, n)
 		}
-		if fast {
-			d.moveFast(i, e, k, yFast, cFast, grids)
-		}
-		if slow {
-			d.moveSlow(i, e, k, ySlow, cSlow)
-		}
-		if e.Treated {
-			ev.TreatedEvents++
-		} else {
-			ev.ControlEvents++
-		}
-		ev.Peak = max(ev.Peak, ev.E)
 	}
-	d.record(c, e, k, fast)
+	if e.After <= d.policy.Slow {
+		y, n := atLeast(e.Treated, t.Drawn-t.Left-t.Ended-nth(c.Treated, k)-nth(c.LateTreated, k), n.Drawn-n.Left-n.Ended-nth(c.Control, k)-nth(c.LateControl, k))
+		d.moveSlow(0, at, e.Treated, k, y, n)
+		if at.party > 0 {
+			d.moveSlow(at.party, at, e.Treated, k, y, n)
+		}
+	}
+	d.tell(0, e.Treated)
+	if at.party > 0 {
+		d.tell(at.party, e.Treated)
+	}
+	d.record(at, e, k, fast)
 	d.halt(e)
+}
+
+// listens reports whether a party's evidence still moves.
+func (d *decision) listens(party int) bool {
+	return !d.s.Evidence[party].Halted && !d.s.Phase.Recalling()
+}
+
+func (d *decision) tell(party int, treated bool) {
+	if !d.listens(party) {
+		return
+	}
+	ev := &d.s.Evidence[party]
+	if treated {
+		ev.TreatedEvents++
+	} else {
+		ev.ControlEvents++
+	}
+	ev.Peak = max(ev.Peak, ev.E)
 }
 
 // atLeast makes the risk set hold the host the event fell on.
@@ -139,95 +179,82 @@ func atLeast(treated bool, y, c int) (int, int) {
 	return max(y, 0), max(c, 1)
 }
 
-func at(n []int, k int) int {
+func nth(n []int, k int) int {
 	if k < len(n) {
 		return n[k]
 	}
 	return 0
 }
 
-func (d *decision) moveFast(party int, e *Event, k, y, c int, grids map[[2]int]*fastGrid) {
-	st, frozen := d.frozen(e.Stratum)
-	g := grids[[2]int{st, k}]
+func (d *decision) moveFast(party int, at *place, e *Event, k, y, c int) {
+	if !d.listens(party) {
+		return
+	}
+	g := at.grids[k]
 	if g == nil {
 		x := fastGridFor(d.policy.rate(e.Stratum, e.Kind), d.policy.ThetaFast)
 		g = &x
-		grids[[2]int{st, k}] = g
+		at.grids[k] = g
 	}
 	step := g.step(e.Treated, share(y, c, d.policy.ThetaFast))
 	ev, values := &d.s.Evidence[party], d.values[party].fast
-	move := func(scope int) float64 {
+	for _, scope := range at.scopes {
 		i := d.layout.at(scope, k)
-		ev.L.fast[i].add(&step)
-		now := ev.L.fast[i].value()
-		delta := now - values[i]
-		values[i] = now
+		delta := values[i].move(&ev.L.fast[i], &step)
 		ev.E += d.layout.fastWeight(scope) * delta
-		return delta
-	}
-	ev.Pooled += move(0) / float64(d.layout.signals)
-	if frozen {
-		for _, l := range d.s.Strata[st].Levels {
-			move(d.layout.level(l))
+		if scope == 0 {
+			ev.Pooled += delta / float64(d.layout.signals)
 		}
-		move(d.layout.stratum(st))
 	}
 	ev.Ratio.step(e.Treated, y, c)
 }
 
-func (d *decision) moveSlow(party int, e *Event, k, y, c int) {
-	step := slowStep(e.Treated, share(y, c, d.policy.ThetaSlow))
+func (d *decision) moveSlow(party int, at *place, treated bool, k, y, c int) {
+	if !d.listens(party) {
+		return
+	}
+	step := stepSlow(treated, share(y, c, d.policy.ThetaSlow))
 	ev, values := &d.s.Evidence[party], d.values[party].slow
-	move := func(scope int) {
+	for _, scope := range at.scopes {
+		w := d.layout.slowWeight(scope)
+		if w == 0 {
+			continue
+		}
 		i := d.layout.at(scope, k)
-		ev.L.slow[i].add(&step)
-		now := ev.L.slow[i].value()
-		ev.E += d.layout.slowWeight(scope) * (now - values[i])
-		values[i] = now
-	}
-	move(0)
-	if st, frozen := d.frozen(e.Stratum); frozen {
-		move(d.layout.stratum(st))
+		ev.E += w * values[i].move(&ev.L.slow[i], &step)
 	}
 }
 
-// frozen returns the stratum's index and whether it had a scope from the start.
-func (d *decision) frozen(s holdfast.Stratum) (int, bool) {
-	i, ok := d.strata[s]
-	return i, ok && i < len(d.s.Strata)
-}
-
-func (d *decision) record(c *CellState, e *Event, k int, fast bool) {
-	n := len(d.policy.Signals)
+func (d *decision) record(at *place, e *Event, k int, fast bool) {
+	n, c, u := len(d.policy.Signals), at.state, &d.units[at.unit].tally
 	bump := func(s *[]int) {
 		if *s == nil {
 			*s = make([]int, n)
 		}
 		(*s)[k]++
 	}
-	t := d.tallyOf(c)
 	switch {
 	case e.Treated && fast:
 		bump(&c.Treated)
 		if e.First {
 			c.HarmedTreated++
-			t.harmed++
+			u.harmed++
+			d.sites[at.site].harmed++
 			d.total.harmed++
-			d.sites[d.strata[c.Stratum]].harmed++
 		}
 	case e.Treated:
 		bump(&c.LateTreated)
 		if e.First {
 			c.LateHarmedTreated++
-			t.late++
+			u.late++
 		}
 	case fast:
 		bump(&c.Control)
 		if e.First {
 			c.HarmedControl++
-			t.harmedControl++
+			u.harmedControl++
+			d.sites[at.site].harmedControl++
 			d.total.harmedControl++
-			d.sites[d.strata[c.Stratum]].harmedControl++
 		}
 	default:
 		bump(&c.LateControl)
@@ -235,10 +262,6 @@ func (d *decision) record(c *CellState, e *Event, k int, fast bool) {
 			c.LateHarmedControl++
 		}
 	}
-}
-
-func (d *decision) tallyOf(c *CellState) *tally {
-	return &d.unit(unitKey{c.Ring, c.Org, c.Stratum}).tally
 }
 
 // halt recalls the release for every party whose evidence reached its limit.
@@ -296,7 +319,7 @@ func (d *decision) strongest(party int) (signal, scope string) {
 	for sc := range d.layout.scopes() {
 		for k := range d.layout.signals {
 			i := d.layout.at(sc, k)
-			w := max(d.layout.fastWeight(sc)*v.fast[i], d.layout.slowWeight(sc)*v.slow[i])
+			w := max(d.layout.fastWeight(sc)*v.fast[i].value, d.layout.slowWeight(sc)*v.slow[i].value)
 			if w > best {
 				best, signal, scope = w, string(d.policy.Signals[k]), d.scopeName(sc)
 			}

@@ -100,10 +100,14 @@ func (l *Likelihoods) Add(o Likelihoods) error {
 		return holdfast.Errorf(holdfast.Invalid, "likelihoods of different strata or signals cannot be added")
 	}
 	for i := range l.fast {
-		l.fast[i].add(&o.fast[i])
+		for j := range l.fast[i] {
+			l.fast[i][j] = min(l.fast[i][j]+o.fast[i][j], mostL)
+		}
 	}
 	for i := range l.slow {
-		l.slow[i].add(&o.slow[i])
+		for j := range l.slow[i] {
+			l.slow[i][j] = min(l.slow[i][j]+o.slow[i][j], mostL)
+		}
 	}
 	return nil
 }

@@ -378,7 +378,7 @@ func TestFactorIsFair(t *testing.T) {
 		g := fastGridFor(q, theta)
 		pi := share(y, c, theta)
 		up, down := g.step(true, pi), g.step(false, pi)
-		upS, downS := slowStep(true, pi), slowStep(false, pi)
+		upS, downS := stepSlow(true, pi), stepSlow(false, pi)
 		check := func(up, down float64) {
 			if e := expect(theta, up, down); math.Abs(e-1) > 1e-9 {
 				t.Fatalf("the factor's expectation at the boundary is %.12f", e)
@@ -387,11 +387,12 @@ func TestFactorIsFair(t *testing.T) {
 				t.Fatalf("the factor's expectation below the boundary is %.12f", e)
 			}
 		}
-		for i := range up {
-			check(up[i], down[i])
+		for i := range up.log {
+			check(up.log[i], down.log[i])
+			check(math.Log(up.factor[i]), math.Log(down.factor[i]))
 		}
-		for i := range upS {
-			check(upS[i], downS[i])
+		for i := range upS.log {
+			check(upS.log[i], downS.log[i])
 		}
 	})
 }

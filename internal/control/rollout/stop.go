@@ -66,20 +66,14 @@ func (t *tally) comparable() int {
 func (d *decision) withinReach(party int, u *unit, harmed int) bool {
 	d.evaluate()
 	ev := &d.s.Evidence[party]
-	st, frozen := d.frozen(u.stratum)
 	k := d.busiest(party)
 	g := fastGridFor(d.policy.rate(u.stratum, d.policy.Signals[k]), d.policy.ThetaFast)
 	e, pending, controls := ev.E, u.pending(), u.comparable()
-	scopes := []int{0}
-	if frozen {
-		for _, l := range d.s.Strata[st].Levels {
-			scopes = append(scopes, d.layout.level(l))
-		}
-		scopes = append(scopes, d.layout.stratum(st))
-	}
-	ls := make([]fastL, len(scopes))
+	scopes := d.scopes(u.site)
+	ls, values := make([]fastL, len(scopes)), make([]fastScope, len(scopes))
 	for i, sc := range scopes {
 		ls[i] = ev.L.fast[d.layout.at(sc, k)]
+		values[i] = ls[i].scope()
 	}
 	for harmed < mostHarmed && controls > 0 {
 		y := pending
@@ -91,9 +85,7 @@ func (d *decision) withinReach(party int, u *unit, harmed int) bool {
 		}
 		step := g.step(true, share(y, controls, d.policy.ThetaFast))
 		for i, sc := range scopes {
-			before := ls[i].value()
-			ls[i].add(&step)
-			e += d.layout.fastWeight(sc) * (ls[i].value() - before)
+			e += d.layout.fastWeight(sc) * values[i].move(&ls[i], &step)
 		}
 		if harmed++; e >= ev.Limit {
 			return true
@@ -106,7 +98,7 @@ func (d *decision) withinReach(party int, u *unit, harmed int) bool {
 func (d *decision) busiest(party int) (k int) {
 	best := 0.0
 	for i := range d.layout.signals {
-		if v := d.values[party].fast[d.layout.at(0, i)]; v > best {
+		if v := d.values[party].fast[d.layout.at(0, i)].value; v > best {
 			best, k = v, i
 		}
 	}
