@@ -39,6 +39,8 @@ var soleImporters = map[string][]string{
 	"github.com/cilium/ebpf":                  {"internal/endpoint/sensor"},
 	"github.com/theupdateframework/go-tuf/v2": {"internal/trust/tuf"},
 	"modernc.org/sqlite":                      {"internal/edge/store"},
+	"github.com/jackc/pgx/v5":                 {"internal/edge/store"},
+	"github.com/pressly/goose/v3":             {"internal/edge/store"},
 
 	"go.yaml.in/yaml/v3":                        {"internal/language", "internal/sim", "cmd/holdfast"},
 	"github.com/open-telemetry/opamp-go/client": {"internal/endpoint/uplink"},

@@ -324,7 +324,7 @@ func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 	switch {
 	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines()):
 		return neither, false
-	case s.treated != nil, !h.present, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
+	case s.treated != nil, !h.present, !h.fresh, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
 		return neither, true
 	}
 	if a := s.control; a != nil && a.Left.IsZero() && f.Observed(a.At, at) < r.Fast {

@@ -43,6 +43,7 @@ func listened(n int, seed uint64) *Fleet {
 	f := New(pace, rand.New(rand.NewPCG(seed, 0)), time.Time{}, start)
 	for i := range n {
 		f.SetHost(hostNumber(i))
+		f.Reported(hostNumber(i).ID, hostNumber(i).Report, start)
 	}
 	for now := start; now.Before(start.Add(5 * time.Second)); now = now.Add(time.Second) {
 		for i := range n {
@@ -272,6 +273,33 @@ func TestGroupsDoNotPileUp(t *testing.T) {
 	}
 }
 
+// What is stored of a host may be old: it is drawn once it has reported, so that
+// what happened while nobody listened is not counted as harm.
+func TestDrawnOnlyAfterItReported(t *testing.T) {
+	f := listened(1, 8)
+	f.SetRelease(oneRing("r"))
+	now := start.Add(5 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(time.Hour))})
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(f.Connected("h000", now))
+	f.Beat("h000", now)
+	if n := len(f.Take().Drawn); n != 0 {
+		t.Fatal("drawn before it reported")
+	}
+	rep := hostNumber(0).Report
+	rep.Boot, rep.Crashes = "b2", 7
+	f.Reported("h000", rep, now)
+	f.Beat("h000", now)
+	c := f.Take()
+	if len(c.Drawn) != 1 || c.Drawn[0].Boot != "b2" || c.Drawn[0].Crashes != 7 {
+		t.Fatalf("drawn %+v", c.Drawn)
+	}
+}
+
 // One experiment at a time: a host in the open window of one release is not
 // drawn for another.
 func TestOneExperimentAtATime(t *testing.T) {
@@ -311,6 +339,7 @@ func TestDrawsAreFair(t *testing.T) {
 		for i := range hosts {
 			h := hostNumber(2 * i) // of one stratum
 			f.SetHost(h)
+			f.Reported(h.ID, h.Report, start)
 		}
 		f.SetRelease(oneRing("r"))
 		f.Open("r", []Opening{opened(0, treat, hosts-treat, stratum(0), start.Add(time.Second))})

@@ -14,6 +14,7 @@ type host struct {
 	present bool             // heard within two heartbeats
 	treated bool             // of any release: left out of outage detection
 	queued  bool             // in the wheel
+	fresh   bool             // reported since it connected: what is stored of it may be old
 	saved   time.Time        // when LastSeen was last stored
 	seats   []*seat          // newest release first
 	sample  sample           // for the growth of an undisturbed host
@@ -82,23 +83,29 @@ func (h *host) regroup() {
 	}
 }
 
-// Resume takes what another fleet of the same node knew of its hosts by their
-// own word and of this moment, after this one was rebuilt from the store.
-func (f *Fleet) Resume(old *Fleet) {
+// ResumeHosts takes what another fleet of the same node knew of its hosts by
+// their own word and of this moment, after this one was made from the store.
+func (f *Fleet) ResumeHosts(old *Fleet) {
 	for id, was := range old.hosts {
 		h := f.hosts[id]
 		if h == nil {
 			continue
 		}
 		h.Attributes, h.Report, h.Connected, h.LastSeen = was.Attributes, was.Report, was.Connected, was.LastSeen
+		h.sample, h.fresh = was.sample, was.fresh
 		h.regroup()
-		h.sample = was.sample
 		f.dirty[id] = true
 		if !was.heard.IsZero() {
 			f.hear(h, was.heard)
 		}
 		f.settleAll(h, f.now)
 	}
+}
+
+// Resume is ResumeHosts within one process, which listened all the while: what
+// it knew of outages stands.
+func (f *Fleet) Resume(old *Fleet) {
+	f.ResumeHosts(old)
 	f.outages, f.growth = old.outages, old.growth
 	f.outages.untreated = 0
 	for _, h := range f.hosts {
@@ -153,7 +160,7 @@ func (f *Fleet) Connected(id holdfast.HostID, at time.Time) error {
 	if h == nil || h.Revoked {
 		return holdfast.Errorf(holdfast.Denied, "host %s is not enrolled, or was revoked", id)
 	}
-	h.Connected = true
+	h.Connected, h.fresh = true, false
 	f.dirty[id] = true
 	f.Beat(id, at)
 	return nil
@@ -190,7 +197,7 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 	if !alike(h.Report, r) {
 		f.dirty[id] = true // counters alone are stored with the next LastSeen
 	}
-	h.Report = r
+	h.Report, h.fresh = r, true
 	f.grow(h, at)
 	for _, s := range h.seats {
 		if a := s.current(); a != nil {

@@ -94,6 +94,7 @@ func (m *machine) rebuilt(hosts int) *Fleet {
 	for i := range hosts {
 		h, _ := m.f.Host(hostNumber(i).ID)
 		f.SetHost(h)
+		f.Reported(h.ID, h.Report, m.now)
 	}
 	f.SetRelease(m.release)
 	var all []holdfast.Admission

@@ -69,14 +69,7 @@ func (s *Service) load(ctx context.Context, now time.Time) error {
 	if s.ran {
 		f.Resume(s.fleet)
 	} else {
-		// Hosts may have connected before the first load.
-		s.fleet.Each(func(h holdfast.Host) {
-			if h.Connected {
-				_ = f.Connected(h.ID, h.LastSeen)
-				f.Described(h.ID, h.Attributes, h.LastSeen)
-				f.Reported(h.ID, h.Report, h.LastSeen)
-			}
-		})
+		f.ResumeHosts(s.fleet) // those that connected before the first load
 	}
 	s.fleet, s.rollouts = f, driving
 	s.ran, s.stale, s.approved, s.outages = true, false, "", len(past)

@@ -90,7 +90,7 @@ func (w *world) outcome(id holdfast.ReleaseID) outcome {
 // killPoints picks the transactions to die at: all of them if HOLDFAST_LONG is
 // set, else an even sample, which always has the first ones.
 func killPoints(total int) (points []int) {
-	step := max(1, total/4)
+	step := max(1, total/3)
 	if os.Getenv("HOLDFAST_LONG") != "" {
 		step = 1
 	}
