@@ -13,6 +13,12 @@ import (
 	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
+// What a leak keeps, and what a busy loop does.
+var (
+	hoard [][]byte
+	turns int
+)
+
 // actor is a worker that plays what its content says: the rules channel's file
 // is a word, the way this worker fails. It tells what happens to it in a log
 // beside its configuration, and proposes what it finds in a file there.
@@ -71,7 +77,6 @@ func actor(args []string) int {
 	if err := line.Ready(); err != nil {
 		return 8
 	}
-	var hoard [][]byte
 	for n := uint64(0); ; n += 100 {
 		if draining.Load() && play != "deaf" {
 			tell("drained")
@@ -93,10 +98,12 @@ func actor(args []string) int {
 			case "spin": // in the evaluation of one event
 				tell("hang")
 				for {
+					turns++
 				}
 			case "busy": // beside an evaluation loop that turns
 				go func() {
 					for {
+						turns++
 					}
 				}()
 			}

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
 	if !asked {
-		_ = flag.Set("rapid.checks", "300")
+		_ = flag.Set("rapid.checks", "150")
 	}
 	os.Exit(m.Run())
 }

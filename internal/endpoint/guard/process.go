@@ -24,7 +24,8 @@ type process struct {
 	cmd     *exec.Cmd
 	orders  chan lifeline.Order
 	ready   bool
-	started time.Time
+	started time.Time     // never changed
+	excused time.Duration // of its start, in which the guard was not run
 	drainBy time.Time
 	beat    atomic.Int64 // nanoseconds after started; written by the reader
 	cpu     meter
@@ -193,7 +194,7 @@ func (p *process) forgive(late time.Duration) {
 	if p.ready {
 		p.beat.Store(min(int64(time.Since(p.started)), p.beat.Load()+int64(late)))
 	} else {
-		p.started = p.started.Add(late)
+		p.excused += late
 	}
 }
 
@@ -202,7 +203,7 @@ func (k *keeper) judge(p *process, now time.Time) (EventKind, string) {
 	age := now.Sub(p.started)
 	silent := age - time.Duration(p.beat.Load())
 	switch {
-	case !p.ready && age > k.Start:
+	case !p.ready && age-p.excused > k.Start:
 		return Stalled, fmt.Sprintf("not ready after %v", age.Round(time.Millisecond))
 	case p.ready && p.drainBy.IsZero() && silent > k.Stall:
 		return Stalled, fmt.Sprintf("no event loop for %v", silent.Round(time.Millisecond))
