@@ -30,7 +30,7 @@ func (r *run) try(ctx context.Context, stage string, b *bundle.Bundle, trials []
 		s, err := r.open(ctx, b)
 		var d *death
 		if errors.As(err, &d) {
-			if again, err := r.blame(ctx, "load", b, nil, d); err != nil || !again {
+			if next, err := r.blame(ctx, "load", b, nil, d); err != nil || next == enough {
 				return end, err
 			}
 			continue
@@ -82,11 +82,12 @@ func (r *run) try(ctx context.Context, stage string, b *bundle.Bundle, trials []
 		if ctx.Err() != nil {
 			return end, ctx.Err()
 		}
-		again, err := r.blame(ctx, stage, b, &trials[at], d)
-		if err != nil || !again {
+		switch next, err := r.blame(ctx, stage, b, &trials[at], d); {
+		case err != nil || next == enough:
 			return end, err
+		case next == onward:
+			at++
 		}
-		at++
 	}
 	return end, nil
 }
@@ -102,9 +103,22 @@ func (r *run) loaded(stage string, l rehearse.Loaded) {
 	}
 }
 
-// blame works out which rule and field a build died of, takes the rule's file
-// out of the bundle, and reports whether it is worth going on.
-func (r *run) blame(ctx context.Context, stage string, b *bundle.Bundle, t *trial, d *death) (bool, error) {
+// What follows a death.
+type next int
+
+const (
+	onward next = iota // with the event after it
+	repeat             // with the same event
+	enough             // no further
+)
+
+// mostLate is how often a build may be late with an answer that it then gives in
+// time: other programs run on this machine too.
+const mostLate = 3
+
+// blame works out which rule and field a build died of, and takes the rule's
+// file out of the bundle.
+func (r *run) blame(ctx context.Context, stage string, b *bundle.Bundle, t *trial, d *death) (next, error) {
 	p := holdfast.RuleProblem{Stage: stage, Reason: d.Error()}
 	var request *rehearse.Request
 	if t != nil {
@@ -113,7 +127,11 @@ func (r *run) blame(ctx context.Context, stage string, b *bundle.Bundle, t *tria
 	}
 	guilty, err := r.guilty(ctx, b, request)
 	if err != nil {
-		return false, err
+		return enough, err
+	}
+	if r.late < mostLate && d.what == hung && len(guilty) == 0 {
+		r.late++
+		return repeat, nil
 	}
 	for _, file := range guilty {
 		delete(b.Files, file)
@@ -122,7 +140,6 @@ func (r *run) blame(ctx context.Context, stage string, b *bundle.Bundle, t *tria
 	case len(guilty) == 0: // it does not happen again, or not without what came before
 		p.Reason += ", once: alone, the same event does no harm"
 		r.fail(p)
-		return len(r.verdict.Failures) < mostFailures, nil
 	case isProbe(guilty[0]): // one line of a rule: t says which
 		if t == nil {
 			p.Field = r.probes[guilty[0]].path
@@ -142,7 +159,10 @@ func (r *run) blame(ctx context.Context, stage string, b *bundle.Bundle, t *tria
 			r.fail(q)
 		}
 	}
-	return len(r.verdict.Failures) < mostFailures && len(b.Files) > 0, nil
+	if len(r.verdict.Failures) >= mostFailures || len(b.Files) == 0 {
+		return enough, nil
+	}
+	return onward, nil
 }
 
 func (r *run) ruleIn(file string) string {
@@ -172,6 +192,7 @@ func (r *run) guilty(ctx context.Context, b *bundle.Bundle, request *rehearse.Re
 			return false, err
 		}
 		defer s.close()
+		s.limits.Event *= 3 // one that hangs does so for longer
 		if request == nil {
 			return false, nil
 		}

@@ -162,6 +162,7 @@ type run struct {
 	skip     map[string]bool // rule files found guilty: the others are rehearsed without them
 	verdict  holdfast.BuildVerdict
 	number   int              // of requests
+	late     int              // answers that did not come in time, for no reason that could be found
 	probes   map[string]*item // by file
 }
 

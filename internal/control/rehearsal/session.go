@@ -32,6 +32,8 @@ type session struct {
 	stop    context.CancelFunc
 }
 
+const hung = "hung"
+
 // death is how a build failed.
 type death struct {
 	what string // "crashed", "hung", "took too much memory"
@@ -126,7 +128,7 @@ func (s *session) next(limit time.Duration) (rehearse.Answer, *death) {
 			return a, nil
 		case <-deadline.C:
 			look.Stop()
-			return rehearse.Answer{}, &death{"hung", fmt.Sprintf("no answer for %v", limit)}
+			return rehearse.Answer{}, &death{hung, fmt.Sprintf("no answer for %v", limit)}
 		case <-look.C:
 			now, peak := residentOf(s.cmd.Process.Pid)
 			s.peak = max(s.peak, peak)
