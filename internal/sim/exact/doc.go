@@ -1,0 +1,9 @@
+// Package exact plays every host of a small fleet (up to 20,000) in virtual
+// time, with the parts of Holdfast that decide in production: the real
+// reconcile and fleet accounting on the control plane's side, the real loader
+// check and guard decision on every host. What is played is the store (in
+// memory, and able to fail), the network, the worker process below the guard,
+// and time.
+//
+// After every step the promises are checked host by host.
+package exact
