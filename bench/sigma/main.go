@@ -54,6 +54,7 @@ func main() {
 		sample  = flag.Int("sample", 200, "events for each peer's run with all rules; five times as many with the Linux rules")
 		hostile = flag.Float64("hostile", 0.01, "share of events written to match a rule")
 		profile = flag.String("cpuprofile", "", "write a profile of the routed run here, and leave the peers out")
+		compare = flag.Int("agree", 0, "instead, compare verdicts with the naive reference and sigma-go on so many files of the regression data and as many generated events")
 		hot     = flag.Bool("hot", false, "print which rules are evaluated most, and leave the rest out")
 		asJSON  = flag.Bool("json", false, "print one JSON object")
 	)
@@ -61,6 +62,13 @@ func main() {
 	if *data == "" {
 		fmt.Fprintln(os.Stderr, "bench/sigma: set HOLDFAST_DATA to a directory with sigmahq/rules (SigmaHQ's rules are not part of this repository)")
 		os.Exit(2)
+	}
+	if *compare > 0 {
+		if err := agree(os.Stdout, filepath.Join(*data, "sigmahq"), *seed, *compare); err != nil {
+			fmt.Fprintln(os.Stderr, "bench/sigma:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	if *hot {
 		printHot(filepath.Join(*data, "sigmahq"), *seed, *events, *hostile)
