@@ -128,8 +128,10 @@ func (r *Registry) Admissible(ctx context.Context, rel holdfast.Release) error {
 	}
 	for _, ring := range rel.Rings {
 		if !slices.Contains(policy.Rings, ring.Name) {
-			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("the director has no role for ring %q", ring.Name), Where: d.Short(),
-				Do: fmt.Sprintf("sign the release with a plan of the rings %v", policy.Rings)}
+			return &holdfast.Error{
+				Kind: holdfast.Denied, What: fmt.Sprintf("the director has no role for ring %q", ring.Name), Where: d.Short(),
+				Do: fmt.Sprintf("sign the release with a plan of the rings %v", policy.Rings),
+			}
 		}
 	}
 	builds, err := r.Store.Builds(ctx)
