@@ -1,0 +1,194 @@
+package consent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+const good = `organisation: acme
+groups:
+  - name: trading floor
+    where: {role: server, distro: rhel-9}
+    channels:
+      rules: {track: delay, delay: 24h}
+      agent: {track: n-1}
+    critical:
+      rules: {track: delay, delay: 4h}
+    windows:
+      - {days: [sat, sun], from: "22:00", to: "02:00", zone: Europe/Berlin}
+  - name: laboratory
+    where: {role: laptop}
+    channels:
+      rules: {track: early}
+      agent: {track: pin, pin: 1.4.2}
+  - name: frozen
+    where: {hosts: [h-9]}
+    channels:
+      rules: {track: pause}
+`
+
+func policy(t testing.TB) *Policy {
+	t.Helper()
+	p, err := Parse("acme.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &p
+}
+
+// a Wednesday
+var signed = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+
+func rules(critical bool) Release {
+	return Release{Channel: holdfast.Rules, Version: "7", Critical: critical, Signed: signed, Opens: signed, General: signed.Add(4 * time.Hour), Newest: true}
+}
+
+func TestTracks(t *testing.T) {
+	p := policy(t)
+	floor := &holdfast.Attributes{Role: "server", Distro: "rhel-9"}
+	lab := &holdfast.Attributes{Role: "laptop"}
+	agent := rules(false)
+	agent.Channel, agent.Version = holdfast.Agent, "1.5.0"
+	older := agent
+	older.Newest, older.Version = false, "1.4.2"
+	saturday := time.Date(2026, 7, 4, 20, 0, 0, 0, time.UTC) // 22:00 in Berlin
+	for _, c := range []struct {
+		name  string
+		id    holdfast.HostID
+		a     *holdfast.Attributes
+		r     Release
+		never bool
+		from  time.Time
+	}{
+		{"a delayed group waits for its window too", "h-1", floor, rules(false), false, saturday},
+		{"a critical release waits less, but for the window", "h-1", floor, rules(true), false, saturday},
+		{"early", "h-2", lab, rules(false), false, signed},
+		{"in no group: last", "h-3", &holdfast.Attributes{Role: "kiosk"}, rules(false), false, signed.Add(4 * time.Hour)},
+		{"n-1 refuses the newest", "h-1", floor, agent, true, time.Time{}},
+		{"n-1 takes the one before", "h-1", floor, older, false, saturday},
+		{"a pin refuses others", "h-2", lab, agent, true, time.Time{}},
+		{"a pin takes its version", "h-2", lab, older, false, signed},
+		{"paused", "h-9", lab, rules(false), true, time.Time{}},
+		{"a pause does not hold what is critical", "h-9", lab, rules(true), false, signed},
+	} {
+		got := p.Ask(c.id, c.a, c.r, signed)
+		if got.Never != c.never || !c.never && !got.From.Equal(c.from) {
+			t.Errorf("%s: %+v, want never=%t from %s", c.name, got, c.never, c.from)
+		}
+	}
+}
+
+// TestWindowsAcrossMidnightAndClockChange by the wall clock of the place.
+func TestWindowsAcrossMidnightAndClockChange(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("no time zones on this machine: ", err)
+	}
+	w := []Window{{From: 22 * time.Hour, To: 2 * time.Hour, Zone: berlin, Days: [7]bool{6: true}}}
+	inside := time.Date(2026, 3, 29, 0, 30, 0, 0, berlin) // the night in which the clock jumps
+	if at, ok := nextOpen([][]Window{w}, inside); !ok || !at.Equal(inside) {
+		t.Errorf("Saturday's window is closed at half past midnight: %s", at)
+	}
+	after := time.Date(2026, 3, 29, 3, 0, 0, 0, berlin)
+	want := time.Date(2026, 4, 4, 22, 0, 0, 0, berlin)
+	if at, ok := nextOpen([][]Window{w}, after); !ok || !at.Equal(want) {
+		t.Errorf("the next window opens at %s, want %s", at, want)
+	}
+	monday := []Window{{From: 8 * time.Hour, To: 9 * time.Hour, Zone: time.UTC, Days: [7]bool{1: true}}}
+	if at, ok := nextOpen([][]Window{w, monday}, after); ok {
+		t.Errorf("windows that never meet are open together at %s", at)
+	}
+}
+
+// TestStrictestWins: another group can only make a host later, and an answer
+// keeps its word at the time it names.
+func TestStrictestWins(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(name string) Group {
+			g := Group{Name: name, Rules: map[holdfast.Channel]Rule{}}
+			r := Rule{Track: rapid.SampledFrom([]Track{Early, General, Delay, Before, Pin, Pause}).Draw(t, "track"), Pin: "7"}
+			r.Delay = time.Duration(rapid.IntRange(0, 72).Draw(t, "hours")) * time.Hour
+			g.Rules[holdfast.Rules] = r
+			if rapid.Bool().Draw(t, "window") {
+				from := rapid.IntRange(0, 23).Draw(t, "from")
+				w := Window{From: time.Duration(from) * time.Hour, To: time.Duration((from+rapid.IntRange(1, 23).Draw(t, "hours open"))%24) * time.Hour, Zone: time.UTC}
+				w.Days[rapid.IntRange(0, 6).Draw(t, "day")] = true
+				w.Days[rapid.IntRange(0, 6).Draw(t, "day")] = true
+				g.Windows = []Window{w}
+			}
+			return g
+		}
+		one, two := draw("one"), draw("two")
+		now := signed.Add(time.Duration(rapid.IntRange(0, 200).Draw(t, "now")) * time.Hour)
+		r := rules(false)
+		r.Newest = rapid.Bool().Draw(t, "newest")
+		a := (&Policy{Groups: []Group{one}}).Ask("h", &holdfast.Attributes{}, r, now)
+		p := &Policy{Groups: []Group{one, two}}
+		both := p.Ask("h", &holdfast.Attributes{}, r, now)
+		if a.Never && !both.Never {
+			t.Fatalf("a second group lifted the first one's refusal: %+v, %+v", a, both)
+		}
+		if both.Never {
+			return
+		}
+		if both.From.Before(a.From) || both.From.Before(r.Opens) {
+			t.Fatalf("a second group made the host earlier: %+v, %+v", a, both)
+		}
+		if then := p.Ask("h", &holdfast.Attributes{}, r, both.From); both.From.After(now) && !then.Allows(both.From) {
+			t.Fatalf("promised %s, and then said %+v", both.From, then)
+		}
+	})
+}
+
+func TestImpossiblePoliciesAreRefused(t *testing.T) {
+	for _, c := range []struct{ name, old, new, want string }{
+		{"a delay on a pause", "rules: {track: pause}", "rules: {track: pause, delay: 4h}", "acme.yaml:20: a delay on pause means nothing"},
+		{"an unknown time zone", "Europe/Berlin", "Europe/Atlantis", `acme.yaml:11: "Europe/Atlantis" is not a time zone`},
+		{"a window that never opens", `to: "02:00"`, `to: "22:00"`, "acme.yaml:11: a window that ends when it begins never opens"},
+		{"no days", "days: [sat, sun]", "days: []", "acme.yaml:11: a window without days never opens"},
+		{"too long", "delay: 24h", "delay: 100h", `acme.yaml:6: a delay of "100h"`},
+		{"paused critical", "rules: {track: delay, delay: 4h}", "rules: {track: pause}", "acme.yaml:9: critical releases may be delayed"},
+		{"unknown track", "track: early", "track: soon", `acme.yaml:15: "soon" is not a track`},
+		{"unknown channel", "rules: {track: early}", "rulez: {track: early}", `acme.yaml:15: there is no channel "rulez"`},
+		{"unknown field", "track: early", "tract: early", "acme.yaml:15: there is no field"},
+		{"two groups of a name", "name: frozen", "name: laboratory", "acme.yaml:17: every group needs a name of its own"},
+		{"pin without version", "{track: pin, pin: 1.4.2}", "{track: pin}", "acme.yaml:16: a pin needs"},
+	} {
+		in := strings.Replace(good, c.old, c.new, 1)
+		if in == good {
+			t.Fatalf("%s: the test changes nothing", c.name)
+		}
+		_, err := Parse("acme.yaml", []byte(in))
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) || holdfast.KindOf(err) != holdfast.Invalid {
+			t.Errorf("%s: %v, want %s…", c.name, err, c.want)
+		}
+	}
+}
+
+func TestPreviewShowsWhoAndWhen(t *testing.T) {
+	hosts := []holdfast.Host{
+		{ID: "h-1", Attributes: holdfast.Attributes{Role: "laptop"}},
+		{ID: "h-2", Attributes: holdfast.Attributes{Role: "laptop"}},
+		{ID: "h-9", Attributes: holdfast.Attributes{Role: "kiosk"}},
+	}
+	rows := policy(t).PreviewOf(hosts, rules(false), func(holdfast.HostID) time.Time { return signed }, signed)
+	if len(rows) != 2 || rows[0].Group != "laboratory" || rows[0].Hosts != 2 || rows[0].Never || !rows[1].Never || rows[1].Group != "frozen" {
+		t.Errorf("%+v", rows)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("organisation: a\ngroups: [{name: x}]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := Parse("fuzz.yaml", b)
+		if err == nil {
+			p.Ask("h", &holdfast.Attributes{}, rules(false), signed)
+		}
+	})
+}

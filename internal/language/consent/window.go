@@ -1,0 +1,76 @@
+package consent
+
+import "time"
+
+// Window is a weekly time of maintenance, by the wall clock of a place. One
+// that ends before it begins ends on the next day.
+type Window struct {
+	Days     [7]bool // by time.Weekday
+	From, To time.Duration
+	Zone     *time.Location
+}
+
+// on returns the window's span that begins on the day of t, moved by days.
+func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
+	y, m, d := t.In(w.Zone).Date()
+	day := time.Date(y, m, d+days, 0, 0, 0, 0, w.Zone)
+	if !w.Days[day.Weekday()] {
+		return from, to, false
+	}
+	at := func(of time.Duration, plus int) time.Time {
+		y, m, d := day.Date()
+		return time.Date(y, m, d+plus, int(of/time.Hour), int(of%time.Hour/time.Minute), 0, 0, w.Zone)
+	}
+	next := 0
+	if w.To <= w.From {
+		next = 1
+	}
+	from, to = at(w.From, 0), at(w.To, next)
+	return from, to, from.Before(to) // a clock that jumps ahead can swallow it
+}
+
+// open returns the first moment from t on at which one of the windows is open,
+// and until when it then is.
+func open(ws []Window, t time.Time) (from, until time.Time, ok bool) {
+	for i := range ws {
+		for day := -1; day <= 14; day++ {
+			a, b, is := ws[i].on(t, day)
+			if !is || !t.Before(b) {
+				continue
+			}
+			if a.Before(t) {
+				a = t
+			}
+			if !ok || a.Before(from) || a.Equal(from) && b.After(until) {
+				from, until, ok = a, b, true
+			}
+			break
+		}
+	}
+	return from, until, ok
+}
+
+// nextOpen returns the first moment from t on at which every group has a window
+// open; with no group at all that is t. It looks some three months ahead.
+func nextOpen(groups [][]Window, t time.Time) (time.Time, bool) {
+	end := t.AddDate(0, 3, 0)
+	for range 1000 {
+		latest := t
+		for _, ws := range groups {
+			from, _, ok := open(ws, t)
+			if !ok {
+				return t, false
+			}
+			if from.After(latest) {
+				latest = from
+			}
+		}
+		if latest.Equal(t) {
+			return t, true
+		}
+		if t = latest; t.After(end) {
+			return t, false
+		}
+	}
+	return t, false
+}
