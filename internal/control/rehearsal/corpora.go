@@ -200,7 +200,7 @@ func (r *run) fuzz(ctx context.Context) error {
 				q.Raw[f.Path] = r.noise(rng, seeds)
 			}
 		}
-		trials = append(trials, trial{Request: q})
+		trials = append(trials, trial{Request: q, foreign: true})
 	}
 	_, err := r.try(ctx, "fuzz", r.without(), trials)
 	return err

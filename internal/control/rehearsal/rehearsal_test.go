@@ -160,6 +160,7 @@ func TestTheTwinIsRefusedAndBuildRuleAndFieldAreNamed(t *testing.T) {
 func TestABuildWithoutTheFieldIsRefusedByItsManifest(t *testing.T) {
 	repo := goodRepo()
 	repo["rules/staging.yml"] = lethal
+	repo["tests/staging.yml"] = "match:\n  - {Image: /usr/bin/backup-agent, ParentCurrentDirectory: /var/staging/1}\n"
 	v := rehearsed(t, content(t, repo), "agent")
 	if v.Passed() {
 		t.Fatal("it passed")
