@@ -43,7 +43,7 @@ twins:
 .PHONY: test
 test: deps build twins ## every check and every test
 	@$(MAKE) --no-print-directory lint generated cross
-	$(GO) test -timeout 20m ./...
+	HOLDFAST_BIN=$(CURDIR)/bin $(GO) test -timeout 20m ./...
 	$(GO) test -race -timeout 20m $(RACE)
 
 # The race detector where goroutines share state; elsewhere it only costs time.

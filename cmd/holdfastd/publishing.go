@@ -5,6 +5,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/registry"
+	"github.com/holdfast-security/holdfast/internal/language/ruletest"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
@@ -31,4 +32,13 @@ func (p publishing) PutMetadata(ctx context.Context, files tuf.Files, by string)
 // Release implements api.Publishing.
 func (p publishing) Release(ctx context.Context, r apiv1.ReleaseRequest, by string) (holdfast.Release, error) {
 	return p.Registry.Release(ctx, registry.Ask{Org: holdfast.DefaultOrg, Bundle: r.Bundle, Profile: r.Profile, Note: r.Note}, by)
+}
+
+// staticCheck lists what a bundle asks of a build that its manifest does not
+// promise. Content of other channels has no static check.
+func staticCheck(b holdfast.Bundle, data []byte, m holdfast.Manifest) []holdfast.RuleProblem {
+	if b.Channel != holdfast.Rules {
+		return nil
+	}
+	return ruletest.Static(data, m)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -81,9 +80,9 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 		return nil, err
 	}
 	s.files = registry.Files{Dir: s.path("files")}
-	s.registry = &registry.Registry{Store: registryStore{s.store}, Files: s.files, Trust: s.trust, Check: staticCheck, Now: now}
+	s.registry = &registry.Registry{Store: s.store.Registry(), Files: s.files, Trust: s.trust, Check: staticCheck, Now: now}
 	s.rollouts = reconcile.New(reconcile.Config{
-		Store: rolloutStore{s.store}, Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
+		Store: s.store.Reconcile(), Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
 		Now: now, Log: log, Policy: s.policy, Admissible: s.registry.Admissible,
 	})
 	s.opamp, err = opamp.New(opamp.Config{Control: s.rollouts, Identify: s.identify, Now: now, Log: log, Heartbeat: o.heartbeat})
@@ -163,7 +162,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	running, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 5)
-	go func() { ended <- s.hosts.Serve(tls.NewListener(hosts, config)) }()
+	go func() { ended <- s.hosts.Serve(opamp.NewGate(hosts, config, opamp.Handshakes)) }()
 	go func() { ended <- s.console.Serve(console) }()
 	decided := make(chan struct{})
 	go func() {

@@ -44,6 +44,13 @@ const (
 	growthWindow = 10     // heartbeats between two samples
 )
 
+// Growth below these is no regression, however even a stratum is: a percentile
+// of hosts that hardly differ would call every second one harmed, in both arms.
+const (
+	leastRSS = 16 << 20 // bytes
+	leastCPU = 100      // thousandths of a core
+)
+
 // bucket numbers quarter-octaves; its inverse, upper, is the largest value of
 // a bucket.
 func bucket(v uint64) int {
@@ -132,7 +139,7 @@ func (f *Fleet) Freeze(merged map[holdfast.Stratum]holdfast.Stratum) Baseline {
 	b := Baseline{Merged: merged, Limits: map[holdfast.Stratum]Limits{}}
 	for s, g := range sum {
 		if g[0].n >= leastSamples {
-			b.Limits[s] = Limits{RSS: g[0].p99(), CPU: g[1].p99()}
+			b.Limits[s] = Limits{RSS: max(leastRSS, g[0].p99()), CPU: max(leastCPU, g[1].p99())}
 		}
 	}
 	return b
