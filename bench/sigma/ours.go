@@ -55,85 +55,111 @@ func (l *layouter) decode(r *scan.Record) (decoded, bool) {
 	return d, true
 }
 
-// chunk is how many events are decoded before the clock runs over them.
-const chunk = 10_000
+// chunk is how many events are decoded before the clock runs over them: few
+// enough to be in the processor's caches still, as events are that a decoder
+// has just written.
+const chunk = 256
+
+// collectEvery is how many chunks pass between two garbage collections, which
+// run while the clock does not: the garbage is the generator's.
+const collectEvery = 64
 
 // measure runs total distinct events through the engine. The clock runs while
 // events are laid out from their decoded values and evaluated, not while they
-// are generated.
+// are generated. The first events only warm up.
 func measure(set sigma.Set, g *generator, total int, unrouted bool) (figures, *detect.Evaluator) {
-	l := &layouter{layout: scan.NewLayout(set), unrouted: unrouted}
-	engine := compile(set, l.layout, unrouted)
-	v := engine.NewEvaluator()
+	m := newMeter(set, unrouted)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	var f figures
+	for n := 0; f.Events < total; n++ {
+		if n%collectEvery == 0 {
+			runtime.GC()
+		}
+		m.generate(g)
+		if n%collectEvery < 4 { // collecting emptied the pools of package regexp
+			m.evaluate()
+			continue
+		}
+		f.BytesPerEvent += m.bytes()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m.hits, m.matches = 0, 0
+		c := startClock()
+		m.evaluate()
+		wall, cpu := c.stop()
+		runtime.ReadMemStats(&after)
+		f.AllocsPerEvent += float64(after.Mallocs - before.Mallocs)
+		m.wall, m.cpu = m.wall+wall, m.cpu+cpu
+		f.Events += chunk
+		f.HitRate += float64(m.hits)
+		f.Matches += m.matches
+	}
+	events := float64(f.Events)
+	f.EventsPerSecond, f.PerCPUSecond = events/m.wall.Seconds(), events/m.cpu.Seconds()
+	f.HitRate, f.AllocsPerEvent, f.BytesPerEvent = f.HitRate/events, f.AllocsPerEvent/events, f.BytesPerEvent/events
+	f.Candidates = float64(m.evaluator.CandidateCount()) / float64(m.evaluator.Events())
+	return f, m.evaluator
+}
+
+// meter evaluates one chunk after the other.
+type meter struct {
+	layouter  *layouter
+	evaluator *detect.Evaluator
+	event     *ocsf.Event
+	batch     []decoded
+	wall, cpu time.Duration
+	hits      int // events with a match
+	matches   int
+	hit       bool
+}
+
+func newMeter(set sigma.Set, unrouted bool) *meter {
+	m := &meter{layouter: &layouter{layout: scan.NewLayout(set), unrouted: unrouted}}
+	m.evaluator = compile(set, m.layouter.layout, unrouted).NewEvaluator()
 	widest := 0
-	for _, c := range l.layout.Classes {
+	for _, c := range m.layouter.layout.Classes {
 		widest = max(widest, len(c.Fields))
 	}
-	ev := &ocsf.Event{Values: make([]ocsf.Value, widest), Set: make([]uint16, 0, 64)}
-	var (
-		f             figures
-		spent, cpu    time.Duration
-		hits          int
-		bytes         int
-		hit           bool
-		before, after runtime.MemStats
-		mallocs       uint64
-		batch         []decoded
-		sink          = func(*detect.Match) { hit = true; f.Matches++ }
-		warm          = 2 * chunk
-	)
-	for f.Events < total {
-		batch = batch[:0]
-		for len(batch) < chunk {
-			d, _ := l.decode(g.next()) // of class 0 if no rule wants it: then routing was all
-			for _, v := range d.values {
-				bytes += len(v.Str)
-			}
-			batch = append(batch, d)
-		}
-		// The generator's garbage is collected before the clock starts, and not
-		// on the engine's time: it makes none itself.
-		runtime.GC()
-		percent := debug.SetGCPercent(-1)
-		runtime.ReadMemStats(&before)
-		c := startClock()
-		for i := range batch {
-			d := &batch[i]
-			if d.class == 0 {
-				continue
-			}
-			ev.Class = d.class
-			for j, o := range d.fields {
-				ev.Put(int(o), d.values[j])
-			}
-			hit = false
-			v.Evaluate(ev, sink)
-			if hit {
-				hits++
-			}
-			ev.Reset()
-		}
-		wall, used := c.stop()
-		runtime.ReadMemStats(&after)
-		debug.SetGCPercent(percent)
-		if warm > 0 {
-			warm -= len(batch)
-		} else {
-			mallocs += after.Mallocs - before.Mallocs
-			f.AllocsPerEvent += float64(len(batch))
-		}
-		spent, cpu = spent+wall, cpu+used
-		f.Events += len(batch)
+	m.event = &ocsf.Event{Values: make([]ocsf.Value, widest), Set: make([]uint16, 0, 64)}
+	return m
+}
+
+func (m *meter) generate(g *generator) {
+	m.batch = m.batch[:0]
+	for len(m.batch) < chunk {
+		d, _ := m.layouter.decode(g.next()) // of class 0 if no rule wants it: then routing was all
+		m.batch = append(m.batch, d)
 	}
-	f.EventsPerSecond = float64(f.Events) / spent.Seconds()
-	f.PerCPUSecond = float64(f.Events) / cpu.Seconds()
-	f.HitRate = float64(hits) / float64(f.Events)
-	f.Candidates = float64(v.CandidateCount()) / float64(f.Events)
-	if f.AllocsPerEvent > 0 {
-		f.AllocsPerEvent = float64(mallocs) / f.AllocsPerEvent
+}
+
+func (m *meter) bytes() (n float64) {
+	for _, d := range m.batch {
+		for _, v := range d.values {
+			n += float64(len(v.Str))
+		}
 	}
-	f.BytesPerEvent = float64(bytes) / float64(f.Events)
-	return f, v
+	return n
+}
+
+func (m *meter) evaluate() {
+	sink := func(*detect.Match) { m.hit = true; m.matches++ }
+	ev := m.event
+	for i := range m.batch {
+		d := &m.batch[i]
+		if d.class == 0 {
+			continue
+		}
+		ev.Class = d.class
+		for j, o := range d.fields {
+			ev.Put(int(o), d.values[j])
+		}
+		m.hit = false
+		m.evaluator.Evaluate(ev, sink)
+		if m.hit {
+			m.hits++
+		}
+		ev.Reset()
+	}
 }
 
 func compile(set sigma.Set, layout *scan.Layout, unrouted bool) *detect.Engine {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -201,11 +202,12 @@ func keyAt(lit string, offset, size int) uint32 {
 // chooseWindows picks for each literal the offset of the window that is least
 // likely in a text, avoiding those that other literals need.
 func chooseWindows(lits []gramLiteral, size int, c census) []int {
-	used := map[uint32]int{}
-	if len(lits) > 64 { // among few, the census is enough
+	var used census
+	if len(lits) > 64 { // among few, the census of all rules is enough
+		used = make(census, 1<<censusOrder)
 		for _, l := range lits {
 			for o := 0; o+size <= len(l.lit); o++ {
-				used[keyAt(l.lit, o, size)]++
+				*used.at(keyAt(l.lit, o, size))++
 			}
 		}
 	}
@@ -214,9 +216,12 @@ func chooseWindows(lits []gramLiteral, size int, c census) []int {
 		best := 1 << 30
 		for o := 0; o+size <= len(l.lit); o++ {
 			key := keyAt(l.lit, o, size)
-			cost := 16 * min(used[key], 64)
-			if size == 4 {
-				cost += 8 * min(c[key], 128)
+			cost := 0
+			if used != nil {
+				cost += 16 * min(int(*used.at(key)), 64)
+			}
+			if size == 4 && c != nil {
+				cost += 8 * min(int(*c.at(key)), 128)
 			}
 			for _, b := range []byte(l.lit[o : o+size]) {
 				cost += int(commonness[b])
@@ -231,19 +236,28 @@ func chooseWindows(lits []gramLiteral, size int, c census) []int {
 
 // census counts windows of four bytes: how common they are in what rules look
 // for and, weighing more, in what every host runs.
-type census map[uint32]int
+//
+// It is a table by hash: two windows may share a count, which costs nothing but
+// a little of the choice.
+type census []uint16
+
+const censusOrder = 16
+
+func (c census) at(key uint32) *uint16 { return &c[key*windowHash>>(32-censusOrder)] }
 
 func newCensus() census {
-	c := census{}
+	c := make(census, 1<<censusOrder)
 	for _, text := range everyday {
 		c.add(text, 40)
 	}
 	return c
 }
 
-func (c census) add(lit string, weight int) {
+func (c census) add(lit string, weight uint16) {
 	for o := 0; o+4 <= len(lit); o++ {
-		c[keyAt(lit, o, 4)] += weight
+		if n := c.at(keyAt(lit, o, 4)); *n < math.MaxUint16-weight {
+			*n += weight
+		}
 	}
 }
 
