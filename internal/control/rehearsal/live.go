@@ -215,6 +215,9 @@ func (h *hosted) phase(ctx context.Context, say, ready string, reached func(guar
 		"--probation", liveProbation.String(), "--probation-events", strconv.Itoa(liveEvents),
 		"--memory-max", strconv.FormatUint(h.Limits.Memory>>20, 10), "--stall", max(h.Limits.Event, 300*time.Millisecond).String())
 	contain(cmd)
+	// A guard that is asked to end takes its worker and its control groups along.
+	cmd.Cancel = func() error { interrupt(cmd.Process); return nil }
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return "", &holdfast.Error{Kind: holdfast.Internal, What: "the guard cannot be started", Err: err}
