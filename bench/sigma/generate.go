@@ -105,7 +105,8 @@ var windowsPrograms = []program{
 	{`C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe`, []string{`powershell.exe -NoLogo -File C:\ops\$w-$n.ps1 -Verbose`, `powershell.exe -Command "Get-ChildItem D:\$w\$n | Measure-Object"`}},
 	{`C:\Program Files\Google\Chrome\Application\chrome.exe`, []string{
 		`"C:\Program Files\Google\Chrome\Application\chrome.exe" --type=renderer --field-trial-handle=$n,i,$n,$n,262144 --lang=en-US --device-scale-factor=1 --num-raster-threads=4 --renderer-client-id=$n --time-ticks-at-unix-epoch=-$n$n --launch-time-ticks=$n --mojo-platform-channel-handle=$n /prefetch:1`,
-		`"C:\Program Files\Google\Chrome\Application\chrome.exe" --type=utility --utility-sub-type=network.mojom.NetworkService --lang=en-US --service-sandbox-type=none --field-trial-handle=$n /prefetch:8`}},
+		`"C:\Program Files\Google\Chrome\Application\chrome.exe" --type=utility --utility-sub-type=network.mojom.NetworkService --lang=en-US --service-sandbox-type=none --field-trial-handle=$n /prefetch:8`,
+	}},
 	{`C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe`, []string{`"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe" --type=gpu-process --gpu-preferences=$x$x$x$x --mojo-platform-channel-handle=$n /prefetch:2`}},
 	{`C:\Program Files\Microsoft Office\root\Office16\WINWORD.EXE`, []string{`"C:\Program Files\Microsoft Office\Root\Office16\WINWORD.EXE" /n "C:\Users\$u\Documents\$w-$n.docx" /o ""`}},
 	{`C:\Program Files\Microsoft Office\root\Office16\OUTLOOK.EXE`, []string{`"C:\Program Files\Microsoft Office\Root\Office16\OUTLOOK.EXE" /recycle`}},

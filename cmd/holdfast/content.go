@@ -97,29 +97,49 @@ func writeSkeleton(dir string) ([]string, error) {
 }
 
 func newContentTestCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var (
+		junit string
+		watch bool
+	)
+	cmd := &cobra.Command{
 		Use: "test DIR", Short: "Run every rule's own tests, and the benign events", Args: cobra.ExactArgs(1),
 		Long: `Run every rule's own tests on this build's engine: events that must match, events
 that must not, and benign events on which no rule may fire. Exit code 0 if all
 hold, 2 if not.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := bundle.FromRepository(os.DirFS(args[0]), "")
-			if err != nil {
-				return err
+			test := func() error { return a.testContent(cmd, args[0], junit) }
+			if watch {
+				return watchDir(cmd, args[0], test)
 			}
-			r, err := ruletest.Run(b)
-			if err != nil {
-				return err
-			}
-			if err := a.print(cmd, r, func(w io.Writer) { writeTests(w, r) }); err != nil {
-				return err
-			}
-			if !r.Passed() {
-				return exitCode(holdfast.Invalid.ExitCode())
-			}
-			return nil
+			return test()
 		},
 	}
+	cmd.Flags().StringVar(&junit, "junit", "", "also write the results to this file, as JUnit XML")
+	cmd.Flags().BoolVar(&watch, "watch", false, "test again whenever a file changes")
+	return cmd
+}
+
+func (a *app) testContent(cmd *cobra.Command, dir, junit string) error {
+	b, err := bundle.FromRepository(os.DirFS(dir), "")
+	if err != nil {
+		return err
+	}
+	r, err := ruletest.Run(b)
+	if err != nil {
+		return err
+	}
+	if junit != "" {
+		if err := writeJUnit(junit, b.Paths("rules"), r); err != nil {
+			return err
+		}
+	}
+	if err := a.print(cmd, r, func(w io.Writer) { writeTests(w, r) }); err != nil {
+		return err
+	}
+	if !r.Passed() {
+		return exitCode(holdfast.Invalid.ExitCode())
+	}
+	return nil
 }
 
 func writeTests(w io.Writer, r ruletest.Result) {

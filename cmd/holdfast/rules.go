@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/detect"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 	"github.com/holdfast-security/holdfast/internal/language/report"
+	"github.com/holdfast-security/holdfast/internal/language/ruletest"
 	"github.com/holdfast-security/holdfast/internal/language/scan"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
@@ -360,4 +362,29 @@ func benchFiles(set sigma.Set, files []string, d time.Duration) (benched, error)
 		}
 	}
 	return b, nil
+}
+
+// writeJUnit writes what the tests of a content repository showed: a case for
+// each rule that holds, and one for each failure.
+func writeJUnit(path string, rules []string, r ruletest.Result) error {
+	var cases []report.Case
+	failed := map[string]bool{}
+	for _, p := range r.Problems {
+		suite := p.Rule
+		if !slices.Contains(rules, suite) {
+			suite = p.File
+		}
+		failed[suite] = true
+		cases = append(cases, report.Case{Suite: suite, Name: p.Stage, Failure: p.Reason, Where: whereOf(p)})
+	}
+	for _, rule := range rules {
+		if !failed[rule] {
+			cases = append(cases, report.Case{Suite: rule, Name: "its own tests"})
+		}
+	}
+	var b bytes.Buffer
+	if err := report.WriteJUnit(&b, cases); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
 }

@@ -126,11 +126,13 @@ func TestCorrelations(t *testing.T) {
 		"chained": {
 			"title: B\nid: b\nname: many\ncorrelation:\n  type: event_count\n  rules: [failed]\n  group-by: [user]\n  timespan: 60s\n  condition: {gte: 2}\n---\n" +
 				correlationOf("temporal_ordered", "  rules: [many, success]\n"),
-			[]string{"0 fail ann", "1 ok ann", "2 fail ann", "3 ok bob", "4 ok ann"}, "4:c",
+			[]string{"0 fail ann", "1 ok ann", "2 fail ann", "3 ok bob", "4 ok ann"},
+			"4:c",
 		},
 		"aliases": {
 			"title: C\nid: c\ncorrelation:\n  type: temporal\n  rules: [failed, success]\n  group-by: [who]\n  timespan: 60s\n  aliases:\n    who:\n      failed: user\n      success: peer\n",
-			[]string{"0 fail ann x", "1 ok ann x", "2 ok bob ann"}, "2:c",
+			[]string{"0 fail ann x", "1 ok ann x", "2 ok bob ann"},
+			"2:c",
 		},
 		"rules no correlation counts are findings": {
 			correlationOf("event_count", "  rules: [failed]\n  condition: {gte: 2}\n"), []string{"0 ok ann"}, "0:success",

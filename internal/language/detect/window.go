@@ -124,16 +124,6 @@ func appendTuple(b []byte, ev *ocsf.Event, fields []int) ([]byte, bool) {
 
 const mostKey = 1024 // bytes of one field of a group's key
 
-// splitTuple reads back what appendTuple wrote.
-func splitTuple(b []byte) []string {
-	var all []string
-	for len(b) >= 2 {
-		n := min(int(b[0])<<8|int(b[1]), len(b)-2)
-		all, b = append(all, string(b[2:2+n])), b[2+n:]
-	}
-	return all
-}
-
 // group returns the group of c.key, new if need be, as the newest.
 func (c *counter) group(hash uint64) *group {
 	head := &c.heads[hash&uint64(len(c.heads)-1)]

@@ -45,22 +45,36 @@ func TestFormats(t *testing.T) {
 		want   string
 		bad    int
 	}{
-		"JSON lines": {`{"Image":"/bin/ls","CommandLine":"ls","list":["x","y"],"deep":{"a":{"b":true}}}` + "\n\nnot json\n" + `{"other":1}`, []string{"Image", "list", "deep.a.b", "other"},
-			"1 product=linux,category=process_creation,service=sysmon Image=/bin/ls list=x list=y deep.a.b=true|4 other=1", 1},
+		"JSON lines": {
+			`{"Image":"/bin/ls","CommandLine":"ls","list":["x","y"],"deep":{"a":{"b":true}}}` + "\n\nnot json\n" + `{"other":1}`,
+			[]string{"Image", "list", "deep.a.b", "other"},
+			"1 product=linux,category=process_creation,service=sysmon Image=/bin/ls list=x list=y deep.a.b=true|4 other=1", 1,
+		},
 		"JSON over several lines": {"{\n \"x\": 1\n}\n{\n \"x\": 2}\n", []string{"x"}, "1 x=1|4 x=2", 0},
 		"JSON list":               {`[{"x":1},` + "\n" + `{"x":2}]`, []string{"x"}, "1 x=1|1 x=2", 0},
 		"Windows event as JSON":   {sysmon, []string{"Image", "Provider_Name", "EventID", "Imphash"}, `1 product=windows,category=process_creation,service=sysmon Image=C:\a.exe Provider_Name=Microsoft-Windows-Sysmon EventID=1 Imphash=BB`, 0},
-		"winlogbeat": {`{"@timestamp":"2024-01-01T00:00:00Z","winlog":{"channel":"Security","event_id":"4688","event_data":{"NewProcessName":"C:\\b.exe","ProcessId":"0x10"}}}`, []string{"Image", "NewProcessName", "ParentProcessId", "EventID"},
-			`1 product=windows,category=process_creation,service=security Image=C:\b.exe NewProcessName=C:\b.exe ParentProcessId=0x10 EventID=4688`, 0},
+		"winlogbeat": {
+			`{"@timestamp":"2024-01-01T00:00:00Z","winlog":{"channel":"Security","event_id":"4688","event_data":{"NewProcessName":"C:\\b.exe","ProcessId":"0x10"}}}`,
+			[]string{"Image", "NewProcessName", "ParentProcessId", "EventID"},
+			`1 product=windows,category=process_creation,service=security Image=C:\b.exe NewProcessName=C:\b.exe ParentProcessId=0x10 EventID=4688`, 0,
+		},
 		"OCSF": {`{"class_uid":1007,"activity_id":1,"process":{"cmd_line":"id -u","file":{"path":"/usr/bin/id"}}}`, []string{"Image", "CommandLine"}, "1 product=linux,category=process_creation,service=sysmon Image=/usr/bin/id CommandLine=id -u", 0},
-		"auditd": {"type=SYSCALL msg=audit(1700000000.123:42): arch=c000003e syscall=59 ppid=1 pid=7 uid=0 comm=\"id\" exe=\"/usr/bin/id\"\n" +
-			"type=EXECVE msg=audit(1700000000.123:42): argc=2 a0=\"id\" a1=2D752078\nnonsense\ntype=CWD msg=audit(1700000000.123:42): cwd=\"/root\"\ntype=USER_CMD msg=audit(1700000001.000:43): msg='cwd=\"/tmp\" cmd=6964 res=success'\n",
+		"auditd": {
+			"type=SYSCALL msg=audit(1700000000.123:42): arch=c000003e syscall=59 ppid=1 pid=7 uid=0 comm=\"id\" exe=\"/usr/bin/id\"\n" +
+				"type=EXECVE msg=audit(1700000000.123:42): argc=2 a0=\"id\" a1=2D752078\nnonsense\ntype=CWD msg=audit(1700000000.123:42): cwd=\"/root\"\ntype=USER_CMD msg=audit(1700000001.000:43): msg='cwd=\"/tmp\" cmd=6964 res=success'\n",
 			[]string{"type", "a1", "cmd", "res", "Image", "CommandLine", "CurrentDirectory"},
-			"1 product=linux,service=auditd type=SYSCALL|2 product=linux,service=auditd type=EXECVE a1=-u x|4 product=linux,service=auditd type=CWD|1 product=linux,category=process_creation,service=sysmon Image=/usr/bin/id CommandLine=id -u x CurrentDirectory=/root|5 product=linux,service=auditd type=USER_CMD cmd=id res=success", 1},
-		"syslog": {"Nov 21 18:40:06 web sshd[77]: Failed password for root\n2024-11-21T18:40:06.1+01:00 web CRON[8]: (root) CMD (x)\nfree text\n", []string{"program", "pid", "message"},
-			"1 product=linux,service=syslog program=sshd pid=77 message=Failed password for root|2 product=linux,service=syslog program=CRON pid=8 message=(root) CMD (x)|3 product=linux,service=syslog", 0},
-		"journal export": {"__REALTIME_TIMESTAMP=1700000000000000\nSYSLOG_IDENTIFIER=sudo\nMESSAGE\n" + "\x07\x00\x00\x00\x00\x00\x00\x00two\nlin\n\n__REALTIME_TIMESTAMP=1700000001000000\n_COMM=x\nMESSAGE=y\n", []string{"message", "program"},
-			"1 product=linux,service=syslog message=two\nlin program=sudo|7 product=linux,service=syslog message=y program=x", 0},
+			"1 product=linux,service=auditd type=SYSCALL|2 product=linux,service=auditd type=EXECVE a1=-u x|4 product=linux,service=auditd type=CWD|1 product=linux,category=process_creation,service=sysmon Image=/usr/bin/id CommandLine=id -u x CurrentDirectory=/root|5 product=linux,service=auditd type=USER_CMD cmd=id res=success", 1,
+		},
+		"syslog": {
+			"Nov 21 18:40:06 web sshd[77]: Failed password for root\n2024-11-21T18:40:06.1+01:00 web CRON[8]: (root) CMD (x)\nfree text\n",
+			[]string{"program", "pid", "message"},
+			"1 product=linux,service=syslog program=sshd pid=77 message=Failed password for root|2 product=linux,service=syslog program=CRON pid=8 message=(root) CMD (x)|3 product=linux,service=syslog", 0,
+		},
+		"journal export": {
+			"__REALTIME_TIMESTAMP=1700000000000000\nSYSLOG_IDENTIFIER=sudo\nMESSAGE\n" + "\x07\x00\x00\x00\x00\x00\x00\x00two\nlin\n\n__REALTIME_TIMESTAMP=1700000001000000\n_COMM=x\nMESSAGE=y\n",
+			[]string{"message", "program"},
+			"1 product=linux,service=syslog message=two\nlin program=sudo|7 product=linux,service=syslog message=y program=x", 0,
+		},
 		"journal JSON": {`{"__REALTIME_TIMESTAMP":"1700000000000000","SYSLOG_IDENTIFIER":"sshd","MESSAGE":"m"}`, []string{"message"}, "1 product=linux,service=syslog message=m", 0},
 		"EVTX":         {evtx(), []string{"Channel", "EventID", "Image", "User", "Provider_Name"}, `1 product=windows,category=process_creation,service=sysmon Channel=Microsoft-Windows-Sysmon/Operational EventID=1 Image=C:\évil.exe User=S-1-5-18 Provider_Name=Microsoft-Windows-Sysmon`, 0},
 		"empty":        {"", nil, "", 0},

@@ -33,7 +33,6 @@ type Scanner struct {
 	engine    *detect.Engine
 	evaluator *detect.Evaluator
 	event     ocsf.Event
-	keywords  bool
 	clock     time.Time
 }
 
