@@ -261,6 +261,9 @@ func outageMovesNoEvidence(t *rapid.T, s State, in Snapshot, next State, actions
 // was recalled.
 func noAdmissionOutOfPlace(t *rapid.T, y *toy, s State, in Snapshot, next State, actions []Action, now time.Time) {
 	for _, a := range actions {
+		if r, ok := a.(OpenRing); ok && now.Before(y.policy.Rings.Opens(r.Ring, y.policy.Signed)) {
+			t.Fatalf("ring %s opened before its soak had passed", r.Name)
+		}
 		m, ok := a.(Admit)
 		if !ok {
 			continue
@@ -297,7 +300,7 @@ func neverGrantedTwice(t *rapid.T, y *toy, next State, in Snapshot, actions []Ac
 				t.Fatalf("cell %+v was opened twice", k)
 			}
 			granted[k] = true
-			admitted[unitKey{m.Ring, m.Org, m.Stratum}] += m.Treat
+			admitted[unitKey{m.Ring, m.Org, m.Stratum}] += m.Treat + m.Placebo
 		}
 	}
 	_, more := Decide(&y.policy, next, in, now)
@@ -309,8 +312,9 @@ func neverGrantedTwice(t *rapid.T, y *toy, next State, in Snapshot, actions []Ac
 					available += g.Waiting + g.Watching + g.Last
 				}
 			}
-			if admitted[unitKey{m.Ring, m.Org, m.Stratum}]+m.Treat > available {
-				t.Fatalf("the same snapshot admitted %d hosts and then %d, of %d", admitted[unitKey{m.Ring, m.Org, m.Stratum}], m.Treat, available)
+			before := admitted[unitKey{m.Ring, m.Org, m.Stratum}]
+			if before+m.Treat+m.Placebo > available {
+				t.Fatalf("the same snapshot drew %d hosts and then %d, of %d", before, m.Treat+m.Placebo, available)
 			}
 		}
 	}
