@@ -74,18 +74,22 @@ func (d *decision) do(a Action) { d.acts = append(d.acts, a) }
 
 func (d *decision) changed() { d.durable, d.told = true, true }
 
+// done puts the actions in order. A candidate waits for the disk. What leads back
+// does not: a disk may take seconds, or fail.
 func (d *decision) done() (State, []Action) {
-	var acts []Action
-	if d.durable {
-		acts = append(acts, Action{Kind: Persist, Must: d.must})
-	}
-	acts = append(acts, d.acts...)
+	acts := d.acts
 	if d.start {
 		a := Action{Kind: Start, Slot: InCurrent, After: d.after, Safe: d.s.Safe != nil}
 		if !a.Safe {
 			a.Generation = d.s.Current
 		}
 		acts = append(acts, a)
+	}
+	switch persist := (Action{Kind: Persist, Must: d.must}); {
+	case d.must:
+		acts = slices.Insert(acts, 0, persist)
+	case d.durable:
+		acts = append(acts, persist)
 	}
 	if d.told {
 		acts = append(acts, Action{Kind: Inform})

@@ -62,11 +62,11 @@ type ActionKind string
 
 // What the driver does, in the order of the list.
 const (
-	// Persist puts the state that Decide returned on disk. It comes before
-	// everything else. If Must is set and it fails, the rest of the list is not
-	// done, the state before is kept, and WriteFailed is the next event. If
-	// Must is not set the rest is done regardless (it leads back to what is
-	// proven) and the write is tried again until it succeeds.
+	// Persist puts the state that Decide returned on disk. If Must is set it comes
+	// first; and if it fails, the rest of the list is not done, the state before
+	// is kept, and WriteFailed is the next event. If Must is not set it comes
+	// after what leads back to proven content, which waits for no disk, and
+	// before anybody is told; if it fails it is tried again until it succeeds.
 	Persist ActionKind = "persist"
 	// Start starts a worker for Slot after After: Generation's, or the package's
 	// own in safe mode if Safe. A start that is still waiting is replaced by it.

@@ -104,12 +104,15 @@ func (w *world) event(e Event) {
 	if e.Kind != WriteFailed {
 		w.started = nil
 	}
-	persisted := false
+	persisted, informed := false, false
 	for i, a := range acts {
 		switch a.Kind {
 		case Persist:
-			if i != 0 {
+			if a.Must && i != 0 {
 				w.violate("%v: the state is written after something was done", e.Kind)
+			}
+			if informed {
+				w.violate("%v: workers are told before the state is written", e.Kind)
 			}
 			if !w.full {
 				w.disk, _ = encode(next)
@@ -148,6 +151,8 @@ func (w *world) event(e Event) {
 			delete(w.slots, InTrial)
 			w.slots[InCurrent] = n
 			w.proven[key(n.generation)] = true
+		case Inform:
+			informed = true
 		case Reply:
 			w.answers[a.ID] = a.Accepted
 		}
