@@ -22,10 +22,10 @@ func (s *server) consoleServer() *http.Server {
 	hints := live.Hints{Bus: s.bus}
 	pages := console.New(console.Config{
 		Source: s.views, Actions: s.rollouts, Accounts: s.store, Hints: hints,
-		Version: version, Clock: s.clock(), PlainHTTP: true, Log: s.log,
+		Version: version, Clock: s.clock(), SelfApproving: s.demo, PlainHTTP: !s.https, Log: s.log,
 	})
 	programs := &api.Server{
-		Sessions: s.store, Read: s.views, Decide: s.rollouts, Publish: publishing{s.registry}, Admin: s.people,
+		Tokens: s.store, Read: s.views, Decide: s.rollouts, Publish: publishing{s.registry}, Admin: s.people,
 		Changes: hints, Log: s.log, Now: time.Now,
 	}
 	mux := http.NewServeMux()

@@ -41,6 +41,8 @@ type options struct {
 	console   string // address of console and API
 	public    string // URL hosts reach hosts under; empty means https://hosts
 	heartbeat time.Duration
+	https     bool // people reach the console over HTTPS, through a proxy
+	demo      bool // say on every page that releases approve themselves
 	logLevel  slog.Level
 }
 
@@ -54,6 +56,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.console, "console", "127.0.0.1:8480", "address of the console and the API; put a TLS proxy before any other than loopback")
 	f.StringVar(&o.public, "public", "", "URL under which hosts reach this server (default: https:// and the address of --hosts)")
 	f.DurationVar(&o.heartbeat, "heartbeat", time.Minute, "how often hosts speak; every window of the halting procedure scales with it")
+	f.BoolVar(&o.https, "console-https", false, "people reach the console over HTTPS, through a proxy: cookies are for HTTPS alone")
+	f.BoolVar(&o.demo, "demo", false, "say on every page that a demo approves its own releases")
 	f.TextVar(&o.logLevel, "log", slog.LevelInfo, "log level: debug, info, warn or error")
 	show := f.Bool("version", false, "print the version")
 	f.Usage = func() {

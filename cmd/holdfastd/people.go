@@ -47,7 +47,7 @@ func (p *people) firstStart(ctx context.Context, state string) error {
 	if err != nil && holdfast.KindOf(err) != holdfast.Conflict {
 		return err
 	}
-	token, err := p.store.CreateSession(ctx, firstAdmin, now, now.Add(tokenLife))
+	token, err := p.store.CreateToken(ctx, firstAdmin, now, now.Add(tokenLife))
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (p *people) NewToken(ctx context.Context, user, _ string) (a apiv1.TokenAns
 		return a, err
 	}
 	a.Expires = now.Add(tokenLife)
-	a.Token, err = p.store.CreateSession(ctx, user, now, a.Expires)
+	a.Token, err = p.store.CreateToken(ctx, user, now, a.Expires)
 	return a, err
 }
 

@@ -171,6 +171,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	}()
 	go s.carryHints(running)
 	go s.keepFresh(running)
+	go s.views.Run(running, s.heartbeat)
 	fmt.Fprintf(stdout, "holdfastd %s: console http://%s, hosts %s\n", version, console.Addr(), s.publicURL())
 	select {
 	case <-ctx.Done():

@@ -106,6 +106,10 @@ func (j *july19) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer j.Stage.Close()
+	if j.cut, err = newCable(j.Stage.HostsAt); err != nil {
+		return err
+	}
+	defer j.cut.close()
 	steps := []func(context.Context) error{j.wallRehearsal, j.fleet, j.wallHalting, j.withoutHalting, j.mixed, j.wallHost, j.agentRelease, j.hands}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -226,9 +230,6 @@ func (j *july19) fleet(ctx context.Context) error {
 	defer os.Remove(token)
 	for i, g := range j.hosts {
 		if i == 0 { // the host that will be cut off reaches the server by a wire of its own
-			if j.cut, err = newCable(j.Stage.HostsAt); err != nil {
-				return err
-			}
 			g.Server = j.cut.addr()
 			j.hosts[0] = g
 		}

@@ -92,7 +92,7 @@ func (s *Stage) raise(ctx context.Context) error {
 // startServer starts a server (again) and waits until it answers.
 func (s *Stage) startServer(ctx context.Context, program string) error {
 	p, err := s.Start("holdfastd", nil, s.program(program),
-		"--state", s.path("server"), "--keys", s.path("keys/online"), "--hosts", s.HostsAt, "--console", s.ConsoleAt, "--heartbeat", s.Heartbeat.String())
+		"--state", s.path("server"), "--keys", s.path("keys/online"), "--hosts", s.HostsAt, "--console", s.ConsoleAt, "--heartbeat", s.Heartbeat.String(), "--demo")
 	if err != nil {
 		return err
 	}

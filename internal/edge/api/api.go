@@ -18,11 +18,11 @@ import (
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
-// Sessions tells who a bearer token belongs to.
-type Sessions interface {
-	// Session returns holdfast.NotFound or holdfast.Denied for a token that is
-	// unknown, expired, or whose user is disabled.
-	Session(ctx context.Context, secret string, now time.Time) (holdfast.User, error)
+// Tokens tells who a bearer token belongs to.
+type Tokens interface {
+	// Token returns holdfast.Denied for a token that is unknown, expired, or
+	// whose user is disabled.
+	Token(ctx context.Context, secret string, now time.Time) (holdfast.User, error)
 }
 
 // maxBody bounds a JSON request; uploads have bounds of their own.
@@ -30,14 +30,14 @@ const maxBody = 1 << 20
 
 // Server answers the API.
 type Server struct {
-	Sessions Sessions
-	Read     Reads
-	Decide   Decisions
-	Publish  Publishing
-	Admin    Administration
-	Changes  Changes
-	Log      *slog.Logger
-	Now      func() time.Time
+	Tokens  Tokens
+	Read    Reads
+	Decide  Decisions
+	Publish Publishing
+	Admin   Administration
+	Changes Changes
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // call is one request by one person.
@@ -156,9 +156,8 @@ func (s *Server) caller(req *http.Request) (holdfast.User, error) {
 	if !ok || token == "" {
 		return holdfast.User{}, denied
 	}
-	user, err := s.Sessions.Session(req.Context(), token, s.Now())
-	switch holdfast.KindOf(err) {
-	case holdfast.NotFound, holdfast.Denied:
+	user, err := s.Tokens.Token(req.Context(), token, s.Now())
+	if err != nil && holdfast.KindOf(err) == holdfast.Denied {
 		return holdfast.User{}, denied
 	}
 	return user, err

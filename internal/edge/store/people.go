@@ -133,12 +133,22 @@ func (s *Store) CheckPassword(ctx context.Context, name, password string) (holdf
 // CreateSession starts a session for a user and returns its secret, which only
 // the caller has: the store keeps a hash.
 func (s *Store) CreateSession(ctx context.Context, name string, now, expires time.Time) (secret string, err error) {
+	return s.createSecret(ctx, "sessions", name, now, expires)
+}
+
+// CreateToken makes an API token for a user, as CreateSession does. A change of
+// password leaves it valid.
+func (s *Store) CreateToken(ctx context.Context, name string, now, expires time.Time) (secret string, err error) {
+	return s.createSecret(ctx, "api_tokens", name, now, expires)
+}
+
+func (s *Store) createSecret(ctx context.Context, table, name string, now, expires time.Time) (secret string, err error) {
 	secret, hash := newSecret()
 	err = s.Tx(ctx, func(tx *Store) error {
-		if _, err := tx.exec(ctx, `DELETE FROM sessions WHERE expires <= $1`, nanos(now)); err != nil {
+		if _, err := tx.exec(ctx, `DELETE FROM `+table+` WHERE expires <= $1`, nanos(now)); err != nil {
 			return err
 		}
-		_, err := tx.exec(ctx, `INSERT INTO sessions (token, name, created, expires) VALUES ($1, $2, $3, $4)`, hash, name, nanos(now), nanos(expires))
+		_, err := tx.exec(ctx, `INSERT INTO `+table+` (token, name, created, expires) VALUES ($1, $2, $3, $4)`, hash, name, nanos(now), nanos(expires))
 		return err
 	})
 	return secret, err
@@ -147,13 +157,22 @@ func (s *Store) CreateSession(ctx context.Context, name string, now, expires tim
 // Session returns the user of a session, or Denied if it ended, expired or
 // never was.
 func (s *Store) Session(ctx context.Context, secret string, now time.Time) (holdfast.User, error) {
-	var u holdfast.User
-	err := scanUser(func(into ...any) error {
-		return s.row(ctx, "session", `SELECT `+userColumns+` FROM sessions JOIN users ON users.name = sessions.name
-			WHERE sessions.token = $1 AND sessions.expires > $2`, []any{hashSecret(secret), nanos(now)}, into...)
+	return s.holder(ctx, "sessions", secret, now, "not signed in, or the session has ended", "sign in again")
+}
+
+// Token returns the user of an API token, or Denied if it expired, never was,
+// or its user may not sign in any more.
+func (s *Store) Token(ctx context.Context, secret string, now time.Time) (holdfast.User, error) {
+	return s.holder(ctx, "api_tokens", secret, now, "the API token is unknown, or has expired", "ask an administrator for a new one")
+}
+
+func (s *Store) holder(ctx context.Context, table, secret string, now time.Time, denied, do string) (u holdfast.User, err error) {
+	err = scanUser(func(into ...any) error {
+		return s.row(ctx, "session", `SELECT `+userColumns+` FROM `+table+` AS t JOIN users ON users.name = t.name
+			WHERE t.token = $1 AND t.expires > $2`, []any{hashSecret(secret), nanos(now)}, into...)
 	}, &u)
 	if holdfast.KindOf(err) == holdfast.NotFound || err == nil && u.Disabled {
-		return holdfast.User{}, &holdfast.Error{Kind: holdfast.Denied, What: "not signed in, or the session has ended", Do: "sign in again"}
+		return holdfast.User{}, &holdfast.Error{Kind: holdfast.Denied, What: denied, Do: do}
 	}
 	return u, err
 }

@@ -32,6 +32,14 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_expires ON sessions (expires);
 
+-- What programs show instead of a password. They outlive a change of it.
+CREATE TABLE api_tokens (
+    token   TEXT PRIMARY KEY, -- SHA-256 of the secret, hexadecimal
+    name    TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    created BIGINT NOT NULL,
+    expires BIGINT NOT NULL
+);
+
 CREATE TABLE sign_ins (
     token   TEXT PRIMARY KEY,
     name    TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
@@ -281,6 +289,7 @@ DROP TABLE builds;
 DROP TABLE hosts;
 DROP TABLE enrolments;
 DROP TABLE sign_ins;
+DROP TABLE api_tokens;
 DROP TABLE sessions;
 DROP TABLE users;
 DROP TABLE orgs;

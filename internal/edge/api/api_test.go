@@ -1,0 +1,201 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/client"
+	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
+)
+
+// played answers what the tests ask, and notes what was decided. What they do
+// not ask is absent, so that a test that strays fails.
+type played struct {
+	Reads
+	Decisions
+	Publishing
+	Administration
+	findings []holdfast.Finding
+	decided  []string
+	content  []byte
+}
+
+func (p *played) Overview(context.Context) (console.Overview, error) {
+	return console.Overview{Hosts: 3}, nil
+}
+
+func (p *played) Host(context.Context, holdfast.HostID) (console.HostDetail, error) {
+	return console.HostDetail{}, &holdfast.Error{Kind: holdfast.NotFound, What: "no such host"}
+}
+
+func (p *played) Bundles(context.Context) ([]console.BundleRow, error) {
+	return nil, io.ErrUnexpectedEOF // a defect, with a detail that is nobody's business
+}
+
+func (p *played) Findings(context.Context, console.FindingQuery) (console.FindingPage, error) {
+	return console.FindingPage{Findings: p.findings, Total: len(p.findings)}, nil
+}
+
+func (p *played) Halt(_ context.Context, id holdfast.ReleaseID, by, reason string) error {
+	p.decided = append(p.decided, by+" halts "+string(id)+": "+reason)
+	return nil
+}
+
+func (p *played) PutContent(_ context.Context, _ holdfast.Bundle, data []byte, _ string) error {
+	p.content = data
+	return nil
+}
+
+// Listen implements Changes.
+func (p *played) Listen(ctx context.Context, f func(console.Topic)) {
+	f(console.TopicFindings)
+	<-ctx.Done()
+}
+
+// open serves a played API with real tokens, one for each role.
+func open(t *testing.T) (*played, map[holdfast.Role]*client.Client) {
+	t.Helper()
+	db, err := store.Open(t.Context(), t.TempDir()+"/api.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	now := time.Now()
+	if err := db.PutOrg(t.Context(), holdfast.Organisation{ID: holdfast.DefaultOrg, Name: "default", Created: now}); err != nil {
+		t.Fatal(err)
+	}
+	p := &played{}
+	s := &Server{
+		Tokens: db, Read: p, Decide: p, Publish: p, Admin: p, Changes: p,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	}
+	web := httptest.NewServer(s.Handler())
+	t.Cleanup(web.Close)
+	clients := map[holdfast.Role]*client.Client{"": {Base: web.URL}}
+	for _, role := range holdfast.Roles {
+		name := string(role)
+		if err := db.CreateUser(t.Context(), holdfast.User{Name: name, Org: holdfast.DefaultOrg, Role: role, Created: now}, ""); err != nil {
+			t.Fatal(err)
+		}
+		token, err := db.CreateToken(t.Context(), name, now, now.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients[role] = &client.Client{Base: web.URL, Token: token}
+	}
+	return p, clients
+}
+
+func TestWhoMayDoWhatIsTheTable(t *testing.T) {
+	_, clients := open(t)
+	for _, r := range (&Server{}).routes() {
+		method, path, _ := strings.Cut(r.pattern, " ")
+		path = strings.NewReplacer("{id}", "x", "{digest}", "y", "{channel}", "rules", "{name}", "z").Replace(path)
+		if err := clients[""].Do(t.Context(), method, path, nil, nil); holdfast.KindOf(err) != holdfast.Denied {
+			t.Errorf("%s without a token: %v", r.pattern, err)
+		}
+		for _, role := range holdfast.Roles {
+			if r.roles == nil || strings.Contains(list(r.roles), string(role)) {
+				continue
+			}
+			if err := clients[role].Do(t.Context(), method, path, nil, nil); holdfast.KindOf(err) != holdfast.Denied {
+				t.Errorf("%s as %s: %v", r.pattern, role, err)
+			}
+		}
+	}
+}
+
+func TestErrorsKeepTheirKindAndDefectsKeepTheirDetail(t *testing.T) {
+	_, clients := open(t)
+	c := clients[holdfast.Administrator]
+	for path, want := range map[string]holdfast.Kind{
+		"/api/v1/hosts/unknown":        holdfast.NotFound,
+		"/api/v1/nothing":              holdfast.NotFound,
+		"/api/v1/bundles":              holdfast.Internal,
+		"/api/v1/bundles/not-a-digest": holdfast.Invalid,
+		"/api/v1/hosts?page=many":      holdfast.Invalid,
+	} {
+		err := c.Get(t.Context(), path, nil)
+		if holdfast.KindOf(err) != want || err == nil || strings.Contains(err.Error(), "unexpected EOF") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := c.Get(t.Context(), "/api/v1/findings/follow?since=yesterday", nil); holdfast.KindOf(err) != holdfast.Invalid {
+		t.Error(err)
+	}
+}
+
+func TestADecisionIsMadeInTheCallersName(t *testing.T) {
+	p, clients := open(t)
+	if err := clients[holdfast.Analyst].Post(t.Context(), "/api/v1/releases/r1/halt", apiv1.Reason{Reason: "smoke"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.decided) != 1 || p.decided[0] != "analyst halts r1: smoke" {
+		t.Fatal(p.decided)
+	}
+	err := clients[holdfast.Analyst].Post(t.Context(), "/api/v1/releases/r1/halt", map[string]string{"raeson": "smoke"}, nil)
+	if holdfast.KindOf(err) != holdfast.Invalid || len(p.decided) != 1 {
+		t.Fatalf("a misspelt field: %v, decided %v", err, p.decided)
+	}
+}
+
+func TestContentMustBeWhatItsDigestSays(t *testing.T) {
+	p, clients := open(t)
+	c := clients[holdfast.Publisher]
+	data := bytes.Repeat([]byte("rule "), 1000)
+	err := c.Do(t.Context(), "PUT", "/api/v1/content/rules/"+string(holdfast.DigestOf(data))+"?version=1", data[1:], nil)
+	if holdfast.KindOf(err) != holdfast.Invalid || p.content != nil {
+		t.Fatalf("damaged content: %v", err)
+	}
+	if err := c.Do(t.Context(), "PUT", "/api/v1/content/rules/"+string(holdfast.DigestOf(data))+"?version=1", data, nil); err != nil || !bytes.Equal(p.content, data) {
+		t.Fatal(err)
+	}
+}
+
+func TestFollowingTellsEachFindingOnce(t *testing.T) {
+	p, clients := open(t)
+	began := time.Now().Add(-time.Minute)
+	p.findings = []holdfast.Finding{
+		{ID: "new", Received: time.Now()}, {ID: "older", Received: began.Add(time.Second)}, {ID: "before", Received: began.Add(-time.Hour)},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var got []string
+	_ = clients[holdfast.Analyst].Follow(ctx, "/api/v1/findings/follow?since="+began.UTC().Format(time.RFC3339Nano), func(raw json.RawMessage) error {
+		var f holdfast.Finding
+		if err := json.Unmarshal(raw, &f); err != nil {
+			return err
+		}
+		if got = append(got, f.ID); len(got) == 2 {
+			cancel()
+		}
+		return nil
+	})
+	if strings.Join(got, " ") != "older new" {
+		t.Fatal(got)
+	}
+}
+
+func TestAnUnknownMethodIsToldAsJSON(t *testing.T) {
+	_, clients := open(t)
+	resp, err := http.Post(clients[""].Base+"/api/v1/status", "application/json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var p apiv1.Problem
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.What == "" {
+		t.Fatal(err, resp.Status)
+	}
+}
