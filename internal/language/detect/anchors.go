@@ -19,6 +19,8 @@ type anchors struct {
 // anchorTable files literals of one size of key.
 type anchorTable struct {
 	size    int
+	shift   uint         // from a hash to a bit of the bitmap
+	bitmap  []uint64     // of the hashes of keys: most texts are turned away here
 	slots   []anchorSlot // open addressing
 	entries []anchorEntry
 }
@@ -41,6 +43,8 @@ type anchorLiteral struct {
 	whole bool
 	id    int
 }
+
+const anchorHash = 0x9E3779B97F4A7C15 // 2^64 over the golden ratio
 
 var anchorSizes = [...]int{8, 4, 2, 1}
 
@@ -75,7 +79,8 @@ func newAnchors(lits []anchorLiteral, backward bool) *anchors {
 }
 
 func newAnchorTable(lits []anchorLiteral, size int, backward bool) anchorTable {
-	t := anchorTable{size: size, slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
+	order := max(bits.Len(uint(len(lits)*16)), 6)
+	t := anchorTable{size: size, shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
 	var keys []uint64 // in the order they come, so that equal rules give equal tables
 	byKey := map[uint64][]anchorEntry{}
 	for _, l := range lits {
@@ -86,6 +91,8 @@ func newAnchorTable(lits []anchorLiteral, size int, backward bool) anchorTable {
 		byKey[key] = append(byKey[key], anchorEntry{l.lit, l.whole, int32(l.id)})
 	}
 	for _, key := range keys {
+		h := key * anchorHash >> t.shift
+		t.bitmap[h>>6] |= 1 << (h & 63)
 		*t.slot(key) = anchorSlot{key, int32(len(t.entries)), int32(len(byKey[key]))}
 		t.entries = append(t.entries, byKey[key]...)
 	}
@@ -111,7 +118,7 @@ func anchorKey(b []byte, size int, backward bool) uint64 {
 // slot returns the slot of key, or the empty one where it would be.
 func (t *anchorTable) slot(key uint64) *anchorSlot {
 	mask := uint64(len(t.slots) - 1)
-	for i := key * 0x9E3779B97F4A7C15 >> 32; ; i++ {
+	for i := key * anchorHash >> 32; ; i++ {
 		if s := &t.slots[i&mask]; s.count == 0 || s.key == key {
 			return s
 		}
@@ -129,7 +136,11 @@ func (a *anchors) find(text []byte, found []int32) []int32 {
 		if len(text) < t.size {
 			continue
 		}
-		slot := t.slot(anchorKey(text, t.size, a.backward))
+		key := anchorKey(text, t.size, a.backward)
+		if h := key * anchorHash >> (t.shift & 63); t.bitmap[h>>6]>>(h&63)&1 == 0 {
+			continue
+		}
+		slot := t.slot(key)
 		for _, e := range t.entries[slot.first : slot.first+slot.count] {
 			if len(text) < len(e.lit) || e.whole && len(text) != len(e.lit) {
 				continue

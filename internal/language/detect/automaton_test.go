@@ -91,6 +91,7 @@ func FuzzFold(f *testing.F) {
 func FuzzGramsFindLiterals(f *testing.F) {
 	f.Add("abcd,bc,a,abcdabcd,cdab", "xabcdabcdx")
 	f.Add("a,,b", "")
+	f.Add("abcdefg,hijklmnopqr,bcdefgh", "xyabcdefghijklmnopqrst")
 	f.Fuzz(func(t *testing.T, list, text string) {
 		lits := strings.Split(list, ",")
 		if len(lits) > 100 {

@@ -15,20 +15,51 @@ import (
 // appendFold appends the folded form of s.
 func appendFold(dst []byte, s string) []byte {
 	n := len(dst)
-	dst = slices.Grow(dst, len(s))
-	out, i := dst[n:n+len(s)], 0
-	for ; i+8 <= len(s); i += 8 {
-		w := binary.LittleEndian.Uint64(bytesOf(s[i : i+8]))
+	dst = slices.Grow(dst, len(s))[:n+len(s)]
+	out, in := dst[n:], bytesOf(s)
+	if len(s) < 8 {
+		for i, c := range in {
+			if c >= utf8.RuneSelf {
+				return appendFoldRunes(dst[:n+i], s[i:])
+			}
+			out[i] = foldASCII[c]
+		}
+		return dst
+	}
+	for i := 0; ; i += 8 {
+		if i+8 > len(in) {
+			if i == len(in) {
+				return dst
+			}
+			i = len(in) - 8 // the last eight, some of them again
+		}
+		w := binary.LittleEndian.Uint64(in[i:])
 		if w&0x8080808080808080 != 0 {
+			for i > 0 && in[i] >= utf8.RuneSelf && !utf8.RuneStart(in[i]) {
+				i-- // not from within a character
+			}
 			return appendFoldRunes(dst[:n+i], s[i:])
 		}
 		// Eight bytes at once: set bit 5 of those between 'A' and 'Z'.
 		fromA := w + 0x3f3f3f3f3f3f3f3f
 		afterZ := w + 0x2525252525252525
 		binary.LittleEndian.PutUint64(out[i:], w|(fromA&^afterZ&0x8080808080808080)>>2)
+		if i+8 == len(in) {
+			return dst
+		}
 	}
-	return appendFoldRunes(dst[:n+i], s[i:])
 }
+
+// foldASCII is what each byte of ASCII is folded to.
+var foldASCII = func() (t [256]byte) {
+	for c := range t {
+		t[c] = byte(c)
+		if 'A' <= c && c <= 'Z' {
+			t[c] += 'a' - 'A'
+		}
+	}
+	return t
+}()
 
 func appendFoldRunes(dst []byte, s string) []byte {
 	for i := 0; i < len(s); {

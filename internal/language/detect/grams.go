@@ -78,6 +78,7 @@ func (g *grams) any(text []byte) bool {
 // window is the pass for literals of at least size bytes.
 type window struct {
 	size    int
+	stride  int  // only windows at multiples of it are looked at: 1 or 4
 	shift   uint // from a hash to a bit of the bitmap
 	bitmap  []uint64
 	slots   []windowSlot // open addressing by the upper bits of the hash
@@ -101,31 +102,40 @@ func newWindow(lits []gramLiteral, size int, c census) *window {
 	if len(lits) == 0 {
 		return nil
 	}
-	w := &window{size: size}
+	w := &window{size: size, stride: 1}
+	if size == 4 && !slices.ContainsFunc(lits, func(l gramLiteral) bool { return len(l.lit) < 7 }) {
+		// Wherever a literal of seven bytes stands, one of four neighbouring
+		// windows of it is at a multiple of four.
+		w.stride = 4
+	}
+	type filed struct {
+		key    uint32
+		lit    int
+		offset int
+	}
+	var all []filed
+	for i, o := range chooseWindows(lits, size, w.stride, c) {
+		for j := range w.stride {
+			all = append(all, filed{keyAt(lits[i].lit, o+j, size), i, o + j})
+		}
+	}
+	slices.SortFunc(all, func(a, b filed) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.lit, b.lit), cmp.Compare(a.offset, b.offset))
+	})
 	// A bitmap at most one in 32 full, between 1 Kbit and 256 Kbit.
-	order := min(max(bits.Len(uint(len(lits)*32)), 10), 18)
+	order := min(max(bits.Len(uint(len(all)*32)), 10), 18)
 	w.shift = uint(32 - order)
 	w.bitmap = make([]uint64, 1<<order/64)
-
-	chosen := chooseWindows(lits, size, c)
-	byKey := make([]int, len(lits))
-	for i := range byKey {
-		byKey[i] = i
-	}
-	slices.SortFunc(byKey, func(a, b int) int {
-		return cmp.Or(cmp.Compare(keyAt(lits[a].lit, chosen[a], size), keyAt(lits[b].lit, chosen[b], size)), cmp.Compare(a, b))
-	})
-	w.slots = make([]windowSlot, 1<<bits.Len(uint(len(lits)*2)))
-	for _, i := range byKey {
-		key := keyAt(lits[i].lit, chosen[i], size)
-		h := key * windowHash
+	w.slots = make([]windowSlot, 1<<bits.Len(uint(len(all)*2)))
+	for _, f := range all {
+		h := f.key * windowHash
 		w.bitmap[h>>w.shift>>6] |= 1 << (h >> w.shift & 63)
-		slot := w.slot(key)
+		slot := w.slot(f.key)
 		if slot.count == 0 {
-			slot.key, slot.first = key, int32(len(w.entries))
+			slot.key, slot.first = f.key, int32(len(w.entries))
 		}
 		slot.count++
-		w.entries = append(w.entries, windowEntry{lits[i].lit, int32(chosen[i]), int32(lits[i].id)})
+		w.entries = append(w.entries, windowEntry{lits[f.lit].lit, int32(f.offset), int32(lits[f.lit].id)})
 	}
 	return w
 }
@@ -141,39 +151,90 @@ func (w *window) slot(key uint32) *windowSlot {
 }
 
 func (w *window) find(text []byte, found []int32, first bool) []int32 {
-	i := 0
-	if w.size == 4 {
-		// Four windows at a time out of one load; one branch for all of them.
-		bitmap, shift := w.bitmap, w.shift
-		for ; i+8 <= len(text); i += 4 {
-			x := binary.LittleEndian.Uint64(text[i:])
-			h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>8)*windowHash>>shift
-			h2, h3 := uint32(x>>16)*windowHash>>shift, uint32(x>>24)*windowHash>>shift
-			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
-			b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
-			if (b0|b1|b2|b3)&1 == 0 {
-				continue
-			}
-			for j, b := range [...]uint64{b0, b1, b2, b3} {
-				if b&1 != 0 {
-					found = w.verify(text, i+j, uint32(x>>(8*j)), found)
-				}
-			}
+	switch {
+	case len(text) < w.size:
+		return found
+	case w.size == 4 && len(text) >= 8:
+		return w.findFours(text, found, first)
+	}
+	for i := 0; i+w.size <= len(text); i++ {
+		key := uint32(text[i]) | uint32(text[i+1])<<8
+		if w.size == 4 {
+			key |= uint32(text[i+2])<<16 | uint32(text[i+3])<<24
+		}
+		if h := key * windowHash >> (w.shift & 31); w.bitmap[h>>6]>>(h&63)&1 != 0 {
+			found = w.verify(text, i, key, found)
 			if first && len(found) > 0 {
 				return found
 			}
 		}
 	}
-	for ; i+w.size <= len(text); i++ {
-		key := uint32(text[i]) | uint32(text[i+1])<<8
-		if w.size == 4 {
-			key |= uint32(text[i+2])<<16 | uint32(text[i+3])<<24
-		}
-		if h := key * windowHash >> w.shift; w.bitmap[h>>6]>>(h&63)&1 != 0 {
-			found = w.verify(text, i, key, found)
+	return found
+}
+
+// findFours looks at the windows of four bytes of a text of at least eight:
+// four, or with a stride all that matter, out of one load; one branch for all
+// of them.
+func (w *window) findFours(text []byte, found []int32, first bool) []int32 {
+	bitmap, shift, last := w.bitmap, w.shift&31, len(text)-8
+	if w.stride == 4 {
+		i := 0
+		for ; i <= last; i += 8 {
+			x := binary.LittleEndian.Uint64(text[i:])
+			h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>32)*windowHash>>shift
+			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
+			if (b0|b1)&1 == 0 {
+				continue
+			}
+			if b0&1 != 0 {
+				found = w.verify(text, i, uint32(x), found)
+			}
+			if b1&1 != 0 {
+				found = w.verify(text, i+4, uint32(x>>32), found)
+			}
 			if first && len(found) > 0 {
 				return found
 			}
+		}
+		if i+4 <= len(text) {
+			key := binary.LittleEndian.Uint32(text[i:])
+			if h := key * windowHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
+				found = w.verify(text, i, key, found)
+			}
+		}
+		return found
+	}
+	for i := 0; i <= last; i += 4 {
+		x := binary.LittleEndian.Uint64(text[i:])
+		h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>8)*windowHash>>shift
+		h2, h3 := uint32(x>>16)*windowHash>>shift, uint32(x>>24)*windowHash>>shift
+		b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
+		b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
+		if (b0|b1|b2|b3)&1 == 0 {
+			continue
+		}
+		if b0&1 != 0 {
+			found = w.verify(text, i, uint32(x), found)
+		}
+		if b1&1 != 0 {
+			found = w.verify(text, i+1, uint32(x>>8), found)
+		}
+		if b2&1 != 0 {
+			found = w.verify(text, i+2, uint32(x>>16), found)
+		}
+		if b3&1 != 0 {
+			found = w.verify(text, i+3, uint32(x>>24), found)
+		}
+		if first && len(found) > 0 {
+			return found
+		}
+	}
+	// The last windows, some of them again.
+	x := binary.LittleEndian.Uint64(text[last:])
+	for j := range 5 {
+		key := uint32(x >> (8 * j))
+		if h := key * windowHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
+			found = w.verify(text, last+j, key, found)
 		}
 	}
 	return found
@@ -199,9 +260,10 @@ func keyAt(lit string, offset, size int) uint32 {
 	return key
 }
 
-// chooseWindows picks for each literal the offset of the window that is least
-// likely in a text, avoiding those that other literals need.
-func chooseWindows(lits []gramLiteral, size int, c census) []int {
+// chooseWindows picks for each literal the offset of the window (or of the run
+// of neighbouring windows) that is least likely in a text, avoiding those that
+// other literals need.
+func chooseWindows(lits []gramLiteral, size, run int, c census) []int {
 	var used census
 	if len(lits) > 64 { // among few, the census of all rules is enough
 		used = make(census, 1<<censusOrder)
@@ -211,23 +273,29 @@ func chooseWindows(lits []gramLiteral, size int, c census) []int {
 			}
 		}
 	}
+	cost := func(lit string, o int) (cost int) {
+		key := keyAt(lit, o, size)
+		if used != nil {
+			cost += 16 * min(int(*used.at(key)), 64)
+		}
+		if size == 4 && c != nil {
+			cost += 8 * min(int(*c.at(key)), 128)
+		}
+		for j := range size {
+			cost += int(commonness[lit[o+j]])
+		}
+		return cost
+	}
 	chosen := make([]int, len(lits))
 	for i, l := range lits {
-		best := 1 << 30
-		for o := 0; o+size <= len(l.lit); o++ {
-			key := keyAt(l.lit, o, size)
-			cost := 0
-			if used != nil {
-				cost += 16 * min(int(*used.at(key)), 64)
+		best := math.MaxInt
+		for o := 0; o+size+run-1 <= len(l.lit); o++ {
+			sum := 0
+			for j := range run {
+				sum += cost(l.lit, o+j)
 			}
-			if size == 4 && c != nil {
-				cost += 8 * min(int(*c.at(key)), 128)
-			}
-			for _, b := range []byte(l.lit[o : o+size]) {
-				cost += int(commonness[b])
-			}
-			if cost < best {
-				best, chosen[i] = cost, o
+			if sum < best {
+				best, chosen[i] = sum, o
 			}
 		}
 	}
