@@ -122,8 +122,8 @@ func newWindow(lits []gramLiteral, size int, c census) *window {
 	slices.SortFunc(all, func(a, b filed) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.lit, b.lit), cmp.Compare(a.offset, b.offset))
 	})
-	// A bitmap at most one in 32 full, between 1 Kbit and 256 Kbit.
-	order := min(max(bits.Len(uint(len(all)*32)), 10), 18)
+	// A bitmap about one in 64 full, between 1 Kbit and 128 Kbit.
+	order := min(max(bits.Len(uint(len(all)*64)), 10), 17)
 	w.shift = uint(32 - order)
 	w.bitmap = make([]uint64, 1<<order/64)
 	w.slots = make([]windowSlot, 1<<bits.Len(uint(len(all)*2)))
