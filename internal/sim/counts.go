@@ -133,6 +133,9 @@ type cohort struct {
 	drawn   time.Duration
 	n       int // unharmed and observed
 	pending int // faulty, not yet noticed
+	// steady counts those who have not crashed, in the slow window: a host
+	// that fell silent and came back is still observed for crashes.
+	steady int
 }
 
 type cellKey struct {

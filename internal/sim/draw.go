@@ -132,17 +132,23 @@ func (c *counts) takeOut(g *group, group, n int) {
 		fromWindow, n = n-all, all
 	}
 	k := hypergeometric(c.random, all, g.plain, n)
+	share := 0.0 // of those in no fast observation that are drawn now
+	if g.plain > 0 {
+		share = float64(k) / float64(g.plain)
+	}
 	all -= g.plain
 	g.plain -= k
 	n -= k
 	kept := g.watched[:0]
 	for _, w := range g.watched {
 		k := hypergeometric(c.random, all, w.n, n)
+		back := binomial(c.random, max(0, w.steady-w.n), share)
 		all -= w.n
 		w.n -= k
 		n -= k
-		c.cells[w.cell].row.Control.Ended += k
-		if w.n > 0 {
+		w.steady -= min(w.steady, k+back)
+		c.cells[w.cell].row.Control.Ended += k + back
+		if w.steady > 0 {
 			kept = append(kept, w)
 		}
 	}
@@ -176,7 +182,7 @@ func (c *counts) ripen() {
 			continue
 		}
 		row, g := &c.cells[x.cell].row, &c.groups[x.group]
-		w := &cohort{cell: x.cell, group: x.group, treated: x.treated, drawn: x.drawn, n: x.n}
+		w := &cohort{cell: x.cell, group: x.group, treated: x.treated, drawn: x.drawn, n: x.n, steady: x.n}
 		if x.treated {
 			row.Treated.Clean += x.n
 		} else {
@@ -197,6 +203,7 @@ func (c *counts) merge(g *group, w *cohort) *cohort {
 	for _, o := range g.watched {
 		if o.cell == w.cell {
 			o.n += w.n
+			o.steady += w.steady
 			return nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,6 +79,8 @@ type trial struct {
 	judge func(values []float64) (figure, low, high float64)
 	// least says that the figure must not fall below its target.
 	least bool
+	// again measures the runs of the trial before once more.
+	again bool
 	note  string
 }
 
@@ -112,11 +115,8 @@ func repeat(t trial, first uint64) ([]Outcome, error) {
 	return out, nil
 }
 
-func (t trial) run(first uint64) (Goal, error) {
-	out, err := repeat(t, first)
-	if err != nil {
-		return Goal{}, err
-	}
+// measure makes the figure of a trial's runs.
+func (t trial) measure(out []Outcome, first uint64) Goal {
 	values := make([]float64, len(out))
 	for i := range out {
 		values[i] = t.value(out[i])
@@ -133,7 +133,7 @@ func (t trial) run(first uint64) (Goal, error) {
 	if t.least {
 		g.Pass = g.Figure >= g.Target
 	}
-	return g, nil
+	return g
 }
 
 // quantile of sorted values, by the smallest value that at least a share q is
@@ -246,7 +246,7 @@ func trials(o GoalOptions) []trial {
 		}
 		w := with(kinds, 3*time.Hour, Dead(1, nil))
 		add(trial{name: fmt.Sprintf("G2/harmed/%d", hosts), what: fmt.Sprintf("every host breaks, %d hosts", hosts), unit: "hosts harmed, p95", target: 6, runs: n(200), policy: urgent(kinds), world: w, value: broken})
-		add(trial{name: fmt.Sprintf("G2/time/%d", hosts), what: fmt.Sprintf("every host breaks, %d hosts", hosts), unit: "minutes to the halt, p95", target: 6, runs: n(200), policy: urgent(kinds), world: w, value: func(o Outcome) float64 {
+		add(trial{name: fmt.Sprintf("G2/time/%d", hosts), what: fmt.Sprintf("every host breaks, %d hosts", hosts), unit: "minutes to the halt, p95", target: 6, runs: n(200), again: true, policy: urgent(kinds), world: w, value: func(o Outcome) float64 {
 			if !o.Phase.Recalling() {
 				return math.Inf(1)
 			}
@@ -263,10 +263,10 @@ func trials(o GoalOptions) []trial {
 	standard := func(uint64) rollout.Policy { return StandardPolicy(model) }
 	doubled := Fault{Name: "rate", Rate: crashRate}
 	slow := func(seed uint64) World {
-		return World{Seed: seed, Kinds: model, Faults: []Fault{doubled}, Until: 56 * time.Hour, Tick: time.Minute, StopAtRecall: true}
+		return World{Seed: seed, Kinds: model, Faults: []Fault{doubled}, Until: 150 * time.Hour, Tick: time.Minute, StopAtRecall: true}
 	}
 	add(trial{name: "G5/excess", what: "crash rate doubled from 0.05 % a day, STANDARD, 1,000,000 hosts", unit: "excess crashes, p95", target: 75, runs: n(200), policy: standard, world: slow, value: func(o Outcome) float64 { return float64(o.Excess) }})
-	add(trial{name: "G5/power", what: "crash rate doubled from 0.05 % a day, STANDARD, 1,000,000 hosts", unit: "share of runs halted", target: .99, least: true, runs: n(200), policy: standard, world: slow, value: halted, judge: share})
+	add(trial{name: "G5/power", what: "crash rate doubled from 0.05 % a day, STANDARD, 1,000,000 hosts", unit: "share of runs halted", target: .99, least: true, runs: n(200), policy: standard, world: slow, value: halted, judge: share, again: true})
 	huge := ModelFleet(8_500_000, 250, false)
 	add(trial{name: "G6", what: "clean release, URGENT, one ring, no soak, 8,500,000 hosts", unit: "minutes to 99 % of hosts, worst", target: 110, runs: min(3, n(3)), policy: urgent(huge), world: with(huge, 150*time.Minute), value: func(o Outcome) float64 {
 		if o.Reached99 == 0 {
@@ -285,18 +285,22 @@ func Goals(o GoalOptions) ([]Goal, error) {
 		o.Seed = 1
 	}
 	var goals []Goal
+	var out []Outcome
 	for _, t := range trials(o) {
-		if len(t.name) < len(o.Only) || t.name[:len(o.Only)] != o.Only {
+		if !strings.HasPrefix(t.name, o.Only) {
+			out = nil
 			continue
 		}
-		if o.Progress != nil {
-			o.Progress(fmt.Sprintf("%s: %d runs", t.name, t.runs))
+		if !t.again || out == nil {
+			if o.Progress != nil {
+				o.Progress(fmt.Sprintf("%s: %d runs", t.name, t.runs))
+			}
+			var err error
+			if out, err = repeat(t, o.Seed); err != nil {
+				return goals, err
+			}
 		}
-		g, err := t.run(o.Seed)
-		if err != nil {
-			return goals, err
-		}
-		goals = append(goals, g)
+		goals = append(goals, t.measure(out, o.Seed))
 	}
 	return goals, nil
 }

@@ -48,7 +48,7 @@ func (c *counts) harm(at int, treated bool, kind holdfast.HarmKind, drawn time.D
 func (c *counts) background(deaf bool) {
 	for i := range c.cohorts {
 		if x := &c.cohorts[i]; x.n > 0 {
-			c.normal(x, c.tick, deaf, true)
+			c.normal(x, c.tick, deaf)
 		}
 	}
 	if c.out.Steps%followEvery != 0 {
@@ -56,23 +56,21 @@ func (c *counts) background(deaf bool) {
 	}
 	kept := c.follow[:0]
 	for _, x := range c.follow {
-		if x.n > 0 && c.now < x.drawn+c.policy.Slow {
-			c.normal(x, followEvery*c.tick, deaf, false)
+		if x.steady > 0 && c.now < x.drawn+c.policy.Slow {
+			c.later(x, followEvery*c.tick, deaf)
 			kept = append(kept, x)
 		}
 	}
 	c.follow = kept
 }
 
-// normal harms hosts of a cohort at their normal rate over a span of time.
-func (c *counts) normal(x *cohort, span time.Duration, deaf, fast bool) {
-	g := &c.groups[x.group]
-	k := &c.world.Kinds[g.kind]
+// rates are what is normal for a cohort in a span of time, and what a fault
+// adds to its crashes.
+func (c *counts) rates(x *cohort, span time.Duration, deaf bool) (silence, crash, excess float64) {
+	k := &c.world.Kinds[c.groups[x.group].kind]
 	part := float64(span) / float64(10*c.policy.Heartbeat)
-	silence, crash, excess := k.Silence*part, k.Crash*part, 0.0
-	// A host that reported at the end of its window cannot have missed three
-	// heartbeats before three more have passed.
-	if deaf || !fast && c.now < x.drawn+c.policy.Fast+4*c.policy.Heartbeat {
+	silence, crash = k.Silence*part, k.Crash*part
+	if deaf {
 		silence = 0
 	}
 	if x.treated {
@@ -82,33 +80,52 @@ func (c *counts) normal(x *cohort, span time.Duration, deaf, fast bool) {
 			}
 		}
 	}
+	return silence, crash, excess
+}
+
+// normal harms hosts of a cohort in its fast window.
+func (c *counts) normal(x *cohort, span time.Duration, deaf bool) {
+	silence, crash, excess := c.rates(x, span, deaf)
 	p := silence + crash + excess
 	n := binomial(c.random, x.n, p)
 	if n == 0 {
 		return
 	}
 	ofSilence := binomial(c.random, n, silence/p)
-	ofExcess := 0
 	if excess > 0 {
-		ofExcess = binomial(c.random, n-ofSilence, excess/(crash+excess))
+		c.out.Excess += binomial(c.random, n-ofSilence, excess/(crash+excess))
 	}
-	c.out.Excess += ofExcess
-	c.lose(x, g, n, fast)
+	c.lose(x, &c.groups[x.group], n)
 	c.harm(x.cell, x.treated, holdfast.Silence, x.drawn, ofSilence, deaf)
 	c.harm(x.cell, x.treated, holdfast.Crash, x.drawn, n-ofSilence, deaf)
 }
 
+// later harms hosts of a cohort in its slow window. A host that reported at the
+// end of its fast window cannot have missed three heartbeats before three more
+// have passed.
+func (c *counts) later(x *cohort, span time.Duration, deaf bool) {
+	silence, crash, excess := c.rates(x, span, deaf || c.now < x.drawn+c.policy.Fast+4*c.policy.Heartbeat)
+	silent := binomial(c.random, x.n, silence)
+	x.n -= silent
+	if !x.treated {
+		c.groups[x.group].plain += silent
+	}
+	c.harm(x.cell, x.treated, holdfast.Silence, x.drawn, silent, deaf)
+	crashed := binomial(c.random, x.steady, crash+excess)
+	if excess > 0 {
+		c.out.Excess += binomial(c.random, crashed, excess/(crash+excess))
+	}
+	x.steady -= crashed
+	c.harm(x.cell, x.treated, holdfast.Crash, x.drawn, crashed, deaf)
+}
+
 // lose takes harmed hosts out of a cohort. Controls come back to wait once
 // their window has passed.
-func (c *counts) lose(x *cohort, g *group, n int, fast bool) {
+func (c *counts) lose(x *cohort, g *group, n int) {
 	x.n -= n
-	switch {
-	case x.treated:
-	case fast:
+	if !x.treated {
 		g.inWindow -= n
 		g.away = append(g.away, returning{x.drawn + c.policy.Fast + c.policy.Heartbeat, n})
-	default:
-		g.plain += n
 	}
 }
 
@@ -126,7 +143,7 @@ func (c *counts) cutOffs() {
 				continue
 			}
 			if n := binomial(c.random, x.n, o.Share); n > 0 {
-				c.lose(x, g, n, true)
+				c.lose(x, g, n)
 				// Noticed after three missed heartbeats.
 				tick := int64((c.now+3*c.policy.Heartbeat)/c.tick) + 1
 				c.due[tick] = append(c.due[tick], breaking{cell: x.cell, control: !x.treated, kind: holdfast.Silence, drawn: x.drawn, n: n})

@@ -340,22 +340,27 @@ func (a *allocation) grant() {
 	}
 }
 
-// While fewer hosts than wellProven are clean, a fault may still hide in few of
-// them, and a few treated are best compared with many. Later a few placebos for
-// each treated host do: more of them would only cut short the slow observation
-// of those drawn before.
+// A few treated hosts are best compared with many, so as long as they are few
+// in a stratum ControlCap placebos are drawn beside them. Beyond that a ratio
+// does: more placebos would only cut short the slow observation of those drawn
+// before, all the more when much is proven, or when stages wait for it.
 const (
-	wellProven  = 50_000
+	few         = 100
+	fewInStages = 20
 	earlyRatio  = 10
-	provenRatio = 2
+	wellProven  = 50_000 // clean hosts
+	provenRatio = 3
 )
 
 // placebos is how many to draw beside n treated hosts of a stratum.
 func (d *decision) placebos(n int) int {
-	if d.total.clean >= wellProven {
+	switch {
+	case d.total.clean >= wellProven:
 		return provenRatio * n
+	case n < fewInStages, n < few && len(d.policy.Stages) == 0:
+		return d.policy.ControlCap
 	}
-	return max(d.policy.ControlCap, earlyRatio*n)
+	return earlyRatio * n
 }
 
 func (d *decision) byKey(c CellState) *unit { return d.unit(unitKey{c.Ring, c.Org, c.Stratum}) }

@@ -56,8 +56,8 @@ type Policy struct {
 	// ControlFloor and ControlShare: of a large stratum, max(ControlFloor,
 	// ControlShare) stays on placebo until its last window has closed, but
 	// never more than SmallControlShare. ControlCap bounds the placebos drawn
-	// for one stratum in one block while little is proven, unless ten times
-	// the treated are more.
+	// for one stratum in one block; where many are treated it is a multiple of
+	// them instead.
 	ControlFloor      int     `json:"control_floor"`
 	ControlShare      float64 `json:"control_share"`
 	SmallControlShare float64 `json:"small_control_share"`
@@ -112,7 +112,7 @@ type Stage struct {
 }
 
 // DefaultPolicy returns the production policy of a profile: heartbeats every
-// 60 s, windows of 10 min and 24 h, α = 1 in 1,000.
+// 60 s, windows of 10 min and 24 h (72 h for STANDARD), α = 1 in 1,000.
 func DefaultPolicy(profile holdfast.Profile) Policy {
 	p := Policy{
 		Schema: PolicySchema, Profile: profile, Rings: slices.Clone(holdfast.DefaultRings),
@@ -125,6 +125,9 @@ func DefaultPolicy(profile holdfast.Profile) Policy {
 		SmallFleet: 1000, MediumFleet: 100_000,
 	}
 	if profile == holdfast.Standard {
+		// Whoever came early in a stage is still observed when it ends, and a
+		// stage whose evidence points upward can wait for the answer.
+		p.Slow = 72 * time.Hour
 		p.Stages = []Stage{
 			{Share: .01, Hosts: 1000, AtLeast: 5, Hold: 4 * time.Hour},
 			// 85,000 host-days show a doubling of a crash rate of 5e-4 a day.

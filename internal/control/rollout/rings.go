@@ -88,8 +88,9 @@ func (d *decision) slowEvidence() float64 {
 }
 
 // advanceStage moves on when the stage's cap was reached, its hosts proved
-// themselves, and its time has passed since. A stage is not left while its slow
-// evidence points upward: the controls it has would be drawn anew.
+// themselves, and its time has passed since. While its evidence points upward a
+// stage is not left, for as long as its slow window can still settle it: the
+// controls it has would be drawn anew.
 func (d *decision) advanceStage() {
 	if d.s.Stage >= len(d.policy.Stages) || d.policy.Unchecked {
 		return
@@ -103,7 +104,9 @@ func (d *decision) advanceStage() {
 		}
 		return
 	}
-	if !d.now.Before(d.s.StageFull.Add(d.policy.Stages[d.s.Stage].Hold)) && d.s.Phase != holdfast.Held && d.slowEvidence() < d.policy.HoldAt {
+	since := d.now.Sub(d.s.StageFull)
+	upward := d.s.Phase == holdfast.Held || d.slowEvidence() >= d.policy.HoldAt
+	if since >= d.policy.Stages[d.s.Stage].Hold && (!upward || since >= d.policy.Slow) {
 		d.s.Stage++
 		d.s.StageFull = time.Time{}
 	}
