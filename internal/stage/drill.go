@@ -405,10 +405,11 @@ func (j *july19) withoutHalting(ctx context.Context) error {
 	return errors.Join(err, j.haltByHand(ctx, d, "the fault is lethal, as was to be shown"), j.swapServer(ctx, "holdfastd"))
 }
 
-// haltByHand ends a rollout that does not end by itself.
+// haltByHand recalls what the procedure did not, complete or not.
 func (j *july19) haltByHand(ctx context.Context, d console.RolloutDetail, why string) error {
-	if d.Phase.Done() {
-		return nil
+	d, err := j.rollout(ctx, d.ID)
+	if err != nil || d.Phase.Recalling() {
+		return err
 	}
 	return j.Stage.run(ctx, approver, nil, "halt", string(d.ID), "--reason", "drill: "+why)
 }
