@@ -94,3 +94,11 @@ internal/edge/console/assets/vendor/.stamp: web/package-lock.json
 .PHONY: clean-state
 clean-state: ## forget the demo: hosts, findings, keys
 	rm -rf $(STATE)
+
+.PHONY: bench-sigma
+bench-sigma: ## the detection engine beside other Go engines (HOLDFAST_DATA names the public rules; JSON=1)
+	@cd bench/sigma && $(GO) run . $(if $(JSON),-json)
+
+.PHONY: bench-guard
+bench-guard: build ## the guard: size, memory, and fault to previous generation over 50 faults (JSON=1)
+	@$(GO) run ./bench/guard --faults 50 $(if $(JSON),--json)
