@@ -104,6 +104,7 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
 	sim := &cobra.Command{Use: "sim", Short: "Fleets that are played, by the real procedure and the real protocol"}
 	sim.AddCommand(newSimHostsCommand())
+	sim.AddCommand(newSimCommands(a)...)
 	add("proof", sim, newLogCommand(a), newDrillCommand(a))
 	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a))
 	return root
