@@ -16,7 +16,7 @@ import (
 var (
 	_ enrol.Store        = (*store.Store)(nil)
 	_ otlp.Sink          = (*store.Store)(nil)
-	_ api.Tokens       = (*store.Store)(nil)
+	_ api.Tokens         = (*store.Store)(nil)
 	_ opamp.Control      = (*reconcile.Service)(nil)
 	_ console.Actions    = (*reconcile.Service)(nil)
 	_ reconcile.Director = (*tuf.Online)(nil)
