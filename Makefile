@@ -18,7 +18,7 @@ help: ## this list
 build: assets ## the four binaries, in bin/
 	@mkdir -p bin
 	@for b in $(notdir $(BIN)); do $(BUILD) -o bin/$$b ./cmd/$$b; done
-	@ls -l bin | awk 'NR>1 {printf "  bin/%-16s %6.1f MB\n", $$9, $$5/1e6}'
+	@ls -l $(BIN) | awk '{printf "  %-20s %6.1f MB\n", $$9, $$5/1e6}'
 
 .PHONY: run
 run: build ## start Holdfast on this machine: server, this host, 200 simulated hosts (ONCE=1 stops when ready)
