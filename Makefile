@@ -47,7 +47,7 @@ test: deps build twins ## every check and every test
 	$(GO) test -race -timeout 20m $(RACE)
 
 # The race detector where goroutines share state; elsewhere it only costs time.
-RACE := ./internal/endpoint/... ./internal/edge/bus/... ./internal/edge/opamp/... ./internal/control/reconcile/...
+RACE := ./internal/endpoint/guard ./internal/endpoint/lifeline ./internal/endpoint/outbox ./internal/endpoint/uplink ./internal/endpoint/worker ./internal/edge/bus ./internal/edge/opamp
 
 .PHONY: lint
 lint: ## format, vet, staticcheck

@@ -394,3 +394,18 @@ func BenchmarkBeat(b *testing.B) {
 		})
 	}
 }
+
+// The end of an old connection may be told after the new one began: who beats
+// is connected.
+func TestALateGoodbyeOfAnOlderConnection(t *testing.T) {
+	f := listened(1, 1)
+	now := start.Add(5 * time.Second)
+	if err := f.Connected("h000", now); err != nil {
+		t.Fatal(err)
+	}
+	f.Disconnected("h000", now)
+	f.Beat("h000", now.Add(time.Second))
+	if h, ok := f.Host("h000"); !ok || !h.Connected {
+		t.Errorf("a host that beats is shown as gone: %+v", h)
+	}
+}

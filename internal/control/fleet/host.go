@@ -237,6 +237,10 @@ func (f *Fleet) Beat(id holdfast.HostID, at time.Time) {
 		return
 	}
 	h.LastSeen = at
+	if !h.Connected {
+		// The end of an older connection was told after the newer one began.
+		h.Connected, f.dirty[id] = true, true
+	}
 	if at.Sub(h.saved) > 10*f.clock.Heartbeat {
 		h.saved = at
 		f.dirty[id] = true
