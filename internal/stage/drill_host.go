@@ -44,8 +44,8 @@ func (j *july19) wallHost(ctx context.Context) error {
 		return err
 	}
 	log := guardLog{j.procs[lone.Name].Log}
-	trials, healed := log.count("ready", "trial"), len(log.recoveries())
-	d, digest, err := j.attack(ctx, 9, func(console.RolloutDetail) bool { return log.count("ready", "trial") > trials })
+	healed := len(log.recoveries())
+	d, digest, err := j.attack(ctx, 9, func(d console.RolloutDetail) bool { return log.tried(d.Bundle.Digest) > 0 })
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (j *july19) wallHost(ctx context.Context) error {
 		return err
 	}
 	j.cut.sever(false)
-	attempts := log.count("ready", "trial")
+	attempts := log.tried(digest)
 	if err := until(ctx, time.Minute, 200*time.Millisecond, "the healed host to report", nil, func() (bool, error) {
 		hurt, err := j.harmed(ctx, holdfast.Rules, digest)
 		return len(hurt) == 1 && hurt[0].Connected && slices.Contains(hurt[0].Report.Shunned, digest), err
@@ -81,7 +81,7 @@ func (j *july19) wallHost(ctx context.Context) error {
 		return ctx.Err()
 	case <-time.After(5 * j.Heartbeat()):
 	}
-	j.r.ShunnedAfterRestart = log.count("ready", "trial") == attempts
+	j.r.ShunnedAfterRestart = log.tried(digest) == attempts
 	j.note("killed, restarted and connected again, it still shuns the digest, and was not offered it again: %t", j.r.ShunnedAfterRestart)
 	if err := j.haltByHand(ctx, d, "the third wall has been seen"); err != nil {
 		return err
@@ -166,11 +166,11 @@ type guardLog struct{ file string }
 
 // step is one line in which a guard tells of an event.
 type step struct {
-	at          time.Time
-	event, slot string
+	at                   time.Time
+	event, slot, running string
 }
 
-var guardLine = regexp.MustCompile(`^time=(\S+) level=INFO msg=guard event=(\w+)(?: slot=(\w+))?`)
+var guardLine = regexp.MustCompile(`^time=(\S+) level=INFO msg=guard event=(\w+)(?: slot=(\w+))?.*? running="([^"]*)"`)
 
 func (l guardLog) steps() []step {
 	f, err := os.Open(l.file)
@@ -187,7 +187,7 @@ func (l guardLog) steps() []step {
 			continue
 		}
 		if at, err := time.Parse(time.RFC3339Nano, m[1]); err == nil {
-			all = append(all, step{at, m[2], m[3]})
+			all = append(all, step{at, m[2], m[3], m[4]})
 		}
 	}
 	return all
@@ -197,6 +197,17 @@ func (l guardLog) count(event, slot string) int {
 	n := 0
 	for _, s := range l.steps() {
 		if s.event == event && s.slot == slot {
+			n++
+		}
+	}
+	return n
+}
+
+// tried counts how often a digest was put on trial, and ran.
+func (l guardLog) tried(d holdfast.Digest) int {
+	n := 0
+	for _, s := range l.steps() {
+		if s.event == "ready" && s.slot == "trial" && strings.Contains(s.running, d.Short()) {
 			n++
 		}
 	}
