@@ -97,20 +97,6 @@ func TestDrillClock(t *testing.T) {
 	}
 }
 
-// TestUncheckedHarmsAll shows that a drill's fault is lethal.
-func TestUncheckedHarmsAll(t *testing.T) {
-	kinds := SmallFleet(60)
-	p := UrgentPolicy(kinds)
-	p.Drill, p.Unchecked = true, true
-	o, err := Counts(p, World{Seed: 1, Kinds: kinds, Faults: []Fault{Crashing(1, nil)}, Until: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.Broken != 60 || o.Phase.Recalling() {
-		t.Errorf("%d of 60 harmed, phase %s", o.Broken, o.Phase)
-	}
-}
-
 // TestCleanReleaseCompletes reaches every host when nothing is wrong.
 func TestCleanReleaseCompletes(t *testing.T) {
 	for _, n := range []int{1, 3, 60, 900, 30_000} {

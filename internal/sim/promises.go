@@ -51,10 +51,10 @@ func (c *counts) promises() error {
 	}
 	// Hosts that were harmed anyway never give their share of the budget back,
 	// and every suspicious stratum may send one probe beyond it.
-	if limit := c.policy.Kappa*float64(clean) + float64(c.policy.C0); !c.policy.Unchecked && float64(pending-c.harmedAndProbed()) > limit {
+	if limit := c.policy.Kappa*float64(clean) + float64(c.policy.C0); float64(pending-c.harmedAndProbed()) > limit {
 		return bad(3, "%d hosts are pending and %d are clean: the harm budget allows %.0f", pending, clean, limit)
 	}
-	if c.state.Phase != holdfast.Running && len(c.state.Evidence) > 0 && c.state.Evidence[0].E > c.state.Evidence[0].Limit && !recalling && !c.policy.Unchecked && len(c.state.Evidence) == 1 {
+	if c.state.Phase != holdfast.Running && len(c.state.Evidence) > 0 && c.state.Evidence[0].E > c.state.Evidence[0].Limit && !recalling && len(c.state.Evidence) == 1 {
 		return bad(3, "evidence %.3g passed %.3g and nothing was recalled", c.state.Evidence[0].E, c.state.Evidence[0].Limit)
 	}
 	return nil

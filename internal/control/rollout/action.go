@@ -45,7 +45,7 @@ const (
 	Cover     AdmitReason = "cover"           // a stratum or attribute pair nobody has tried
 	Probe     AdmitReason = "probe"           // a suspicious stratum with nothing pending
 	NoControl AdmitReason = "without control" // the last hosts: nobody is left to compare with
-	Anyway    AdmitReason = "unchecked"       // a drill with halting switched off
+	Anyway    AdmitReason = "unchecked"       // only by a build without the halting test
 )
 
 // OpenRing lets the director approve the release for a ring.

@@ -16,7 +16,7 @@ const suspicious = 50
 // what nothing has covered, then at random within strata; all of it within the
 // harm budget, globally and per stratum.
 func (d *decision) admit() {
-	if d.policy.Unchecked {
+	if !halting {
 		d.everybody()
 		return
 	}

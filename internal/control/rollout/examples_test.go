@@ -276,7 +276,6 @@ func TestBadPolicyIsRefused(t *testing.T) {
 		"policy.alpha":           func(p *Policy) { p.Alpha = .5 },
 		"policy.fast_ns":         func(p *Policy) { p.Fast = p.Heartbeat },
 		"policy.signals[1]":      func(p *Policy) { p.Signals[1] = p.Signals[0] },
-		"policy.unchecked":       func(p *Policy) { p.Unchecked = true },
 		"policy.baselines[0]":    func(p *Policy) { p.Baselines = []Baseline{{Rate: 2}} },
 		"policy.kappa":           func(p *Policy) { p.Kappa = -1 },
 		"policy.profile":         func(p *Policy) { p.Profile = "hasty" },

@@ -268,7 +268,7 @@ func (d *decision) record(at *place, e *Event, k int, fast bool) {
 // One organisation's hosts, hostile or broken, can only recall its own part:
 // the pool needs treated harm in two of them, where there are two.
 func (d *decision) halt(e *Event) {
-	if d.policy.Unchecked || d.s.Phase.Recalling() {
+	if !halting || d.s.Phase.Recalling() {
 		return
 	}
 	for i := len(d.s.Evidence) - 1; i >= 0; i-- {

@@ -73,11 +73,6 @@ type Policy struct {
 
 	// Criticality weighs pending hosts of a stratum; 1 if absent.
 	Criticality []Criticality `json:"criticality,omitempty"`
-
-	// Unchecked switches off halting and pacing, so that a drill can prove
-	// that its fault is lethal. It is refused outside a drill.
-	Drill     bool `json:"drill,omitempty"`
-	Unchecked bool `json:"unchecked,omitempty"`
 }
 
 // PolicySchema is the version of the form of Policy.
@@ -185,8 +180,6 @@ func (p *Policy) Validate() error {
 		return bad("signals", "must name 1 to 16 kinds of harm", "")
 	case p.ControlFloor < 0 || !share(p.ControlShare) || !share(p.SmallControlShare) || p.ControlCap < 1:
 		return bad("control_floor", "shares must lie between 0 and 1, and the cap be at least 1", "")
-	case p.Unchecked && !p.Drill:
-		return bad("unchecked", "halting can be switched off only in a drill", "remove it")
 	}
 	seen := map[holdfast.HarmKind]bool{}
 	for i, k := range p.Signals {

@@ -25,7 +25,7 @@ func (d *decision) openRings() {
 		if d.now.Before(d.policy.Rings.Opens(i, d.policy.Signed)) {
 			return
 		}
-		if !d.policy.Unchecked && !(d.s.Collapsed && i > 1) && i > 0 && !d.ringDone(i-1) {
+		if halting && !(d.s.Collapsed && i > 1) && i > 0 && !d.ringDone(i-1) {
 			return
 		}
 		d.s.Rings[i].Opened = d.now
@@ -92,7 +92,7 @@ func (d *decision) slowEvidence() float64 {
 // stage is not left, for as long as its slow window can still settle it: the
 // controls it has would be drawn anew.
 func (d *decision) advanceStage() {
-	if d.s.Stage >= len(d.policy.Stages) || d.policy.Unchecked {
+	if d.s.Stage >= len(d.policy.Stages) || !halting {
 		return
 	}
 	t := &d.total

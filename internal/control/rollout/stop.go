@@ -14,7 +14,7 @@ const mostHarmed = 7
 // control harmed, and either no control left in the strata where it happened,
 // or HALT out of reach with those that are. No α is claimed for it.
 func (d *decision) stop() {
-	if d.policy.Unchecked || d.s.Phase.Done() {
+	if !halting || d.s.Phase.Done() {
 		return
 	}
 	for i := range d.s.Evidence {
