@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
@@ -32,7 +32,7 @@ HOLDFAST_TOKEN_FILE, or the file cli.json ({"server": …, "token": …}) in
 			if err != nil {
 				return err
 			}
-			var o console.Overview
+			var o view.Overview
 			if err := c.Get(cmd.Context(), "/api/v1/status", &o); err != nil {
 				return err
 			}
@@ -41,9 +41,9 @@ HOLDFAST_TOKEN_FILE, or the file cli.json ({"server": …, "token": …}) in
 	}
 }
 
-func writeStatus(w io.Writer, o console.Overview) {
+func writeStatus(w io.Writer, o view.Overview) {
 	fmt.Fprintf(w, "%s, of which %d simulated\n", plural(o.Hosts, "host"), o.Simulated)
-	for _, s := range console.HostStates {
+	for _, s := range view.HostStates {
 		if n := o.States[s]; n > 0 {
 			fmt.Fprintf(w, "  %-10s %6d\n", s, n)
 		}
@@ -71,14 +71,14 @@ func newHostsCommand(a *app) *cobra.Command {
 				return err
 			}
 			if len(args) == 1 {
-				var h console.HostDetail
+				var h view.HostDetail
 				if err := c.Get(cmd.Context(), "/api/v1/hosts/"+url.PathEscape(args[0]), &h); err != nil {
 					return err
 				}
 				return a.print(cmd, h, func(w io.Writer) { writeHost(w, h) })
 			}
 			q := url.Values{"q": {text}, "state": {state}, "role": {role}, "kind": {kind}, "page": {strconv.Itoa(page)}, "size": {strconv.Itoa(size)}}
-			var hosts console.HostPage
+			var hosts view.HostPage
 			if err := c.Get(cmd.Context(), "/api/v1/hosts?"+q.Encode(), &hosts); err != nil {
 				return err
 			}
@@ -109,7 +109,7 @@ func newHostsCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func writeHost(w io.Writer, h console.HostDetail) {
+func writeHost(w io.Writer, h view.HostDetail) {
 	r := h.Report
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	line := func(k string, v any) { fmt.Fprintf(t, "%s\t%v\n", k, v) }
@@ -176,7 +176,7 @@ func newFindingsCommand(a *app) *cobra.Command {
 			}
 			w := cmd.OutOrStdout()
 			if len(args) == 1 {
-				var f console.FindingDetail
+				var f view.FindingDetail
 				if err := c.Get(cmd.Context(), "/api/v1/findings/"+url.PathEscape(args[0]), &f); err != nil {
 					return err
 				}
@@ -201,7 +201,7 @@ func newFindingsCommand(a *app) *cobra.Command {
 				return err
 			}
 			q := url.Values{"severity": {severity}, "q": {text}, "host": {host}, "size": {strconv.Itoa(size)}}
-			var page console.FindingPage
+			var page view.FindingPage
 			if err := c.Get(cmd.Context(), "/api/v1/findings?"+q.Encode(), &page); err != nil {
 				return err
 			}

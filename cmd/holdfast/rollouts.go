@@ -14,7 +14,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/client"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
@@ -28,7 +28,7 @@ func newRolloutCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				var rows []console.RolloutRow
+				var rows []view.RolloutRow
 				if err := c.Get(cmd.Context(), "/api/v1/rollouts", &rows); err != nil {
 					return err
 				}
@@ -78,11 +78,11 @@ prints one object per change instead of bars.`,
 	return cmd
 }
 
-func getRollout(ctx context.Context, c *client.Client, id string) (d console.RolloutDetail, err error) {
+func getRollout(ctx context.Context, c *client.Client, id string) (d view.RolloutDetail, err error) {
 	return d, c.Get(ctx, "/api/v1/rollouts/"+url.PathEscape(id), &d)
 }
 
-func writeRollout(w io.Writer, d console.RolloutDetail) {
+func writeRollout(w io.Writer, d view.RolloutDetail) {
 	fmt.Fprintf(w, "%s  %s %s (%s)  %s\n", d.ID, d.Bundle.Channel, d.Bundle.Version, d.Bundle.Digest.Short(), d.Phase)
 	if d.Why != "" {
 		fmt.Fprintf(w, "  %s\n", d.Why)
@@ -107,7 +107,7 @@ func writeRollout(w io.Writer, d console.RolloutDetail) {
 func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 	ctx := cmd.Context()
 	if id == "" {
-		var rows []console.RolloutRow
+		var rows []view.RolloutRow
 		if err := c.Get(ctx, "/api/v1/rollouts", &rows); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 	}
 }
 
-func drawRings(bars *mpb.Progress, rings map[string]*mpb.Bar, d console.RolloutDetail) {
+func drawRings(bars *mpb.Progress, rings map[string]*mpb.Bar, d view.RolloutDetail) {
 	for _, r := range d.Rings {
 		bar := rings[r.Name]
 		if bar == nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
 	"github.com/holdfast-security/holdfast/internal/edge/api"
 	"github.com/holdfast-security/holdfast/internal/edge/console"
-	"github.com/holdfast-security/holdfast/internal/edge/console/live"
+	"github.com/holdfast-security/holdfast/internal/edge/live"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // consoleServer is what people and their programs connect to.
@@ -35,9 +36,9 @@ func (s *server) consoleServer() *http.Server {
 }
 
 // clock names the profile that is in force, for people.
-func (s *server) clock() console.Clock {
+func (s *server) clock() view.Clock {
 	p := rollout.DefaultPolicy("").WithClock(s.heartbeat)
-	c := console.Clock{Name: "production", Heartbeat: s.heartbeat, Window: p.Fast}
+	c := view.Clock{Name: "production", Heartbeat: s.heartbeat, Window: p.Fast}
 	if s.heartbeat < time.Minute {
 		c.Name = "local"
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
@@ -138,11 +138,11 @@ func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Proces
 	if err != nil {
 		return err
 	}
-	var rows []console.RolloutRow
+	var rows []view.RolloutRow
 	if err := s.Admin.Get(ctx, "/api/v1/rollouts", &rows); err != nil {
 		return err
 	}
-	at := slices.IndexFunc(rows, func(r console.RolloutRow) bool { return r.Bundle.Digest == b.Digest })
+	at := slices.IndexFunc(rows, func(r view.RolloutRow) bool { return r.Bundle.Digest == b.Digest })
 	var id holdfast.ReleaseID
 	if at >= 0 {
 		id = rows[at].ID
@@ -160,7 +160,7 @@ func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Proces
 		id = r.ID
 		live.say("release %s: rehearsed, signed by two publishers, approved", id)
 	}
-	end, err := s.follow(ctx, id, 5*time.Minute, hosts, func(r console.RolloutDetail) {
+	end, err := s.follow(ctx, id, 5*time.Minute, hosts, func(r view.RolloutDetail) {
 		live.show("%-9s %d of %d admitted, %d clean, %d harmed, evidence %.2g of %.0f", r.Phase, r.Admitted, r.Eligible, r.Clean, r.Harmed, r.Evidence, 1/r.Alpha)
 	})
 	if err != nil {
@@ -177,7 +177,7 @@ func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Proces
 func (d Demo) watch(ctx context.Context, s *Stage, live *line, hosts []*Process) error {
 	for {
 		if o, err := s.overview(ctx); err == nil {
-			live.show("%d hosts, %d protected, %d findings lately, %d of %d events dropped", o.Hosts, o.States[console.Protected], recent(o.Trend), o.Loss.EventsDropped, o.Loss.Events)
+			live.show("%d hosts, %d protected, %d findings lately, %d of %d events dropped", o.Hosts, o.States[view.Protected], recent(o.Trend), o.Loss.EventsDropped, o.Loss.Events)
 		}
 		for _, p := range append(hosts, s.Server) {
 			if err := p.Exited(); err != nil && ctx.Err() == nil {
@@ -194,7 +194,7 @@ func (d Demo) watch(ctx context.Context, s *Stage, live *line, hosts []*Process)
 }
 
 // recent counts the findings of a trend.
-func recent(t console.Trend) int {
+func recent(t view.Trend) int {
 	n := 0
 	for _, by := range t.By {
 		for _, k := range by {

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/trust/attest"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Drill replays 19 July 2024 on real processes. It stands on a stage with a
@@ -257,7 +257,7 @@ func (j *july19) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	end, err := j.follow(ctx, r.ID, 5*time.Minute, nil, func(console.RolloutDetail) {})
+	end, err := j.follow(ctx, r.ID, 5*time.Minute, nil, func(view.RolloutDetail) {})
 	if err != nil {
 		return err
 	}
@@ -270,10 +270,10 @@ func (j *july19) fleet(ctx context.Context) error {
 
 // attack releases lethal content with a verdict that lies, and follows it to
 // its end.
-func (j *july19) attack(ctx context.Context, n uint64, until func(console.RolloutDetail) bool) (console.RolloutDetail, holdfast.Digest, error) {
+func (j *july19) attack(ctx context.Context, n uint64, until func(view.RolloutDetail) bool) (view.RolloutDetail, holdfast.Digest, error) {
 	file, b, err := j.content(ctx, fmt.Sprintf("lethal-%d", n), lethalRepo(n), "")
 	if err != nil {
-		return console.RolloutDetail{}, "", err
+		return view.RolloutDetail{}, "", err
 	}
 	d, err := j.force(ctx, file, holdfast.Rules, b, until, j.twin, j.program("drill/agent-sincere"))
 	return d, b.Digest, err
@@ -281,7 +281,7 @@ func (j *july19) attack(ctx context.Context, n uint64, until func(console.Rollou
 
 // force signs a false verdict and releases. It gives the stage the time an
 // honest rollout would take, at most.
-func (j *july19) force(ctx context.Context, file string, c holdfast.Channel, b holdfast.Bundle, over func(console.RolloutDetail) bool, builds ...string) (d console.RolloutDetail, err error) {
+func (j *july19) force(ctx context.Context, file string, c holdfast.Channel, b holdfast.Bundle, over func(view.RolloutDetail) bool, builds ...string) (d view.RolloutDetail, err error) {
 	verdict, err := j.lie(file, c, b.Digest, builds...)
 	if err != nil {
 		return d, err
@@ -346,18 +346,18 @@ func readVerdict(file string) (v holdfast.Verdict, err error) {
 
 // harmed returns the hosts on which a digest failed, by their own report. A
 // host that gave it back unharmed shuns it as well, but it did not fail there.
-func (j *july19) harmed(ctx context.Context, c holdfast.Channel, d holdfast.Digest) ([]console.HostRow, error) {
+func (j *july19) harmed(ctx context.Context, c holdfast.Channel, d holdfast.Digest) ([]view.HostRow, error) {
 	all, err := j.all(ctx)
-	return slices.DeleteFunc(all, func(h console.HostRow) bool { return h.Report.Failed[c] != d }), err
+	return slices.DeleteFunc(all, func(h view.HostRow) bool { return h.Report.Failed[c] != d }), err
 }
 
-func (j *july19) all(ctx context.Context) ([]console.HostRow, error) {
-	var page console.HostPage
+func (j *july19) all(ctx context.Context) ([]view.HostRow, error) {
+	var page view.HostPage
 	err := j.Admin.Get(ctx, "/api/v1/hosts?size=500", &page)
 	return page.Hosts, err
 }
 
-func recalled(d console.RolloutDetail) bool {
+func recalled(d view.RolloutDetail) bool {
 	return d.Phase.Recalling() && d.Recall.Back >= d.Recall.Hosts
 }
 
@@ -390,7 +390,7 @@ func (j *july19) withoutHalting(ctx context.Context) error {
 	if err := j.swapServer(ctx, "drill/holdfastd-unhalted"); err != nil {
 		return err
 	}
-	d, digest, err := j.attack(ctx, 7, func(d console.RolloutDetail) bool {
+	d, digest, err := j.attack(ctx, 7, func(d view.RolloutDetail) bool {
 		return d.Phase.Done() || d.Harmed >= len(j.hosts)
 	})
 	if err != nil {
@@ -406,7 +406,7 @@ func (j *july19) withoutHalting(ctx context.Context) error {
 }
 
 // haltByHand recalls what the procedure did not, complete or not.
-func (j *july19) haltByHand(ctx context.Context, d console.RolloutDetail, why string) error {
+func (j *july19) haltByHand(ctx context.Context, d view.RolloutDetail, why string) error {
 	d, err := j.rollout(ctx, d.ID)
 	if err != nil || d.Phase.Recalling() {
 		return err
@@ -441,7 +441,7 @@ func (j *july19) mixed(ctx context.Context) error {
 	if err := j.waitConnected(ctx, len(j.hosts), 2*time.Minute); err != nil {
 		return err
 	}
-	d, digest, err := j.attack(ctx, 8, func(d console.RolloutDetail) bool { return recalled(d) || d.Phase == holdfast.Complete })
+	d, digest, err := j.attack(ctx, 8, func(d view.RolloutDetail) bool { return recalled(d) || d.Phase == holdfast.Complete })
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // wallHost is the third wall: a harmed host that is cut off heals itself, and
@@ -45,7 +45,7 @@ func (j *july19) wallHost(ctx context.Context) error {
 	}
 	log := guardLog{j.procs[lone.Name].Log}
 	healed := len(log.recoveries())
-	d, digest, err := j.attack(ctx, 9, func(d console.RolloutDetail) bool { return log.tried(d.Bundle.Digest) > 0 })
+	d, digest, err := j.attack(ctx, 9, func(d view.RolloutDetail) bool { return log.tried(d.Bundle.Digest) > 0 })
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // open starts a stage on the built programs, which make test names in
@@ -89,7 +89,7 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	end, err := s.follow(ctx, r.ID, 5*time.Minute, []*Process{sim}, func(console.RolloutDetail) {})
+	end, err := s.follow(ctx, r.ID, 5*time.Minute, []*Process{sim}, func(view.RolloutDetail) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 		if err != nil {
 			return false, err
 		}
-		var page console.HostPage
+		var page view.HostPage
 		if err := s.Admin.Get(ctx, "/api/v1/hosts?size=100", &page); err != nil {
 			return false, err
 		}

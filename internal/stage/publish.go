@@ -9,18 +9,18 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
-const silent = console.Silent
+const silent = view.Silent
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-func (s *Stage) overview(ctx context.Context) (o console.Overview, err error) {
+func (s *Stage) overview(ctx context.Context) (o view.Overview, err error) {
 	return o, s.Admin.Get(ctx, "/api/v1/status", &o)
 }
 
-func (s *Stage) rollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
+func (s *Stage) rollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
 	return d, s.Admin.Get(ctx, "/api/v1/rollouts/"+string(id), &d)
 }
 
@@ -85,7 +85,7 @@ func (s *Stage) Release(ctx context.Context, file, verdict, channel, version, no
 }
 
 // follow waits until a rollout ends, and calls see with what changes.
-func (s *Stage) follow(ctx context.Context, id holdfast.ReleaseID, limit time.Duration, needs []*Process, see func(console.RolloutDetail)) (d console.RolloutDetail, err error) {
+func (s *Stage) follow(ctx context.Context, id holdfast.ReleaseID, limit time.Duration, needs []*Process, see func(view.RolloutDetail)) (d view.RolloutDetail, err error) {
 	err = until(ctx, limit, 250*time.Millisecond, "the rollout to end", append(needs, s.Server), func() (bool, error) {
 		if d, err = s.rollout(ctx, id); err != nil {
 			return false, err

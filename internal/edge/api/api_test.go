@@ -14,8 +14,8 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/client"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
@@ -31,20 +31,20 @@ type played struct {
 	content  []byte
 }
 
-func (p *played) Overview(context.Context) (console.Overview, error) {
-	return console.Overview{Hosts: 3}, nil
+func (p *played) Overview(context.Context) (view.Overview, error) {
+	return view.Overview{Hosts: 3}, nil
 }
 
-func (p *played) Host(context.Context, holdfast.HostID) (console.HostDetail, error) {
-	return console.HostDetail{}, &holdfast.Error{Kind: holdfast.NotFound, What: "no such host"}
+func (p *played) Host(context.Context, holdfast.HostID) (view.HostDetail, error) {
+	return view.HostDetail{}, &holdfast.Error{Kind: holdfast.NotFound, What: "no such host"}
 }
 
-func (p *played) Bundles(context.Context) ([]console.BundleRow, error) {
+func (p *played) Bundles(context.Context) ([]view.BundleRow, error) {
 	return nil, io.ErrUnexpectedEOF // a defect, with a detail that is nobody's business
 }
 
-func (p *played) Findings(context.Context, console.FindingQuery) (console.FindingPage, error) {
-	return console.FindingPage{Findings: p.findings, Total: len(p.findings)}, nil
+func (p *played) Findings(context.Context, view.FindingQuery) (view.FindingPage, error) {
+	return view.FindingPage{Findings: p.findings, Total: len(p.findings)}, nil
 }
 
 func (p *played) Halt(_ context.Context, id holdfast.ReleaseID, by, reason string) error {
@@ -58,8 +58,8 @@ func (p *played) PutContent(_ context.Context, _ holdfast.Bundle, data []byte, _
 }
 
 // Listen implements Changes.
-func (p *played) Listen(ctx context.Context, f func(console.Topic)) {
-	f(console.TopicFindings)
+func (p *played) Listen(ctx context.Context, f func(view.Topic)) {
+	f(view.TopicFindings)
 	<-ctx.Done()
 }
 

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
 // Decisions are what people decide about a rollout, as on the console.
-type Decisions = console.Actions
+type Decisions = view.Actions
 
 // Publishing brings content to the point where it can be released. Everything
 // is idempotent: the same call twice is the same as once.

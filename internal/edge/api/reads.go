@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Reads is what the API shows: the same views as the console's pages.
 type Reads interface {
-	console.Source
+	view.Source
 	// Builds returns the sensor builds that are known, with how many hosts run
 	// each.
 	Builds(ctx context.Context) ([]holdfast.Build, error)
@@ -21,7 +21,7 @@ type Reads interface {
 
 // Changes hints that a view may have changed. A lost hint only delays.
 type Changes interface {
-	Listen(ctx context.Context, f func(console.Topic))
+	Listen(ctx context.Context, f func(view.Topic))
 }
 
 func (s *Server) status(c *call) (any, error) { return s.Read.Overview(c.Context()) }
@@ -33,8 +33,8 @@ func (s *Server) hosts(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Hosts(c.Context(), console.HostQuery{
-		Text: q.Get("q"), State: console.HostState(q.Get("state")), Ring: q.Get("ring"), Role: q.Get("role"),
+	return s.Read.Hosts(c.Context(), view.HostQuery{
+		Text: q.Get("q"), State: view.HostState(q.Get("state")), Ring: q.Get("ring"), Role: q.Get("role"),
 		Build: q.Get("build"), Kind: q.Get("kind"), Page: page, Size: size,
 	})
 }
@@ -62,7 +62,7 @@ func (s *Server) findings(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Findings(c.Context(), console.FindingQuery{
+	return s.Read.Findings(c.Context(), view.FindingQuery{
 		Text: q.Get("q"), Severity: holdfast.Severity(q.Get("severity")), Technique: q.Get("technique"),
 		Host: holdfast.HostID(q.Get("host")), Page: page, Size: size,
 	})
@@ -81,7 +81,7 @@ func (s *Server) record(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Record(c.Context(), console.RecordQuery{Before: before, Kind: c.URL.Query().Get("kind"), Size: size})
+	return s.Read.Record(c.Context(), view.RecordQuery{Before: before, Kind: c.URL.Query().Get("kind"), Size: size})
 }
 
 func (s *Server) exportRecord(c *call) (any, error) { return s.Read.ExportRecord(c.Context()) }
@@ -106,8 +106,8 @@ func (s *Server) followFindings(c *call) (any, error) {
 	}
 	ctx := c.Context()
 	changed := make(chan struct{}, 1)
-	go s.Changes.Listen(ctx, func(t console.Topic) {
-		if t == console.TopicFindings {
+	go s.Changes.Listen(ctx, func(t view.Topic) {
+		if t == view.TopicFindings {
 			select {
 			case changed <- struct{}{}:
 			default:
@@ -122,7 +122,7 @@ func (s *Server) followFindings(c *call) (any, error) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
-		page, err := s.Read.Findings(ctx, console.FindingQuery{Page: 1, Size: followSize})
+		page, err := s.Read.Findings(ctx, view.FindingQuery{Page: 1, Size: followSize})
 		if err != nil {
 			return streamed{}, err
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // TestBrowser walks the main paths in Chromium (web/console.test.mjs): with and
@@ -63,7 +64,7 @@ func TestBrowser(t *testing.T) {
 		n.ID, n.Title, n.Severity, n.At = "fresh", ruleRows[6].Title, ruleRows[6].Level, time.Now()
 		f.found = append([]holdfast.Finding{n}, f.found...)
 		f.mu.Unlock()
-		f.hint(TopicFindings)
+		f.hint(view.TopicFindings)
 	})
 	s := httptest.NewServer(mux)
 	defer s.Close()

@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // A chart is drawn on the server as SVG, so that it is there without
@@ -19,7 +21,7 @@ type chart struct {
 	To      time.Time
 	Min     float64
 	Max     float64
-	Points  []Sample
+	Points  []view.Sample
 	Limits  []limit // horizontal lines with a meaning
 	Moments []moment
 	Tone    string
@@ -218,10 +220,10 @@ func (c chart) series() string {
 }
 
 // exposureChart is A(t): how many hosts had been given the release by when.
-func exposureChart(d RolloutDetail) chart {
+func exposureChart(d view.RolloutDetail) chart {
 	c := chart{
 		ID: "exposure", Label: "Hosts exposed over time", Unit: "hosts", Tone: "accent",
-		From: d.Started, To: d.end(), Min: 0, Max: float64(max(d.Eligible, d.Admitted, 1)), Points: d.Exposure,
+		From: d.Started, To: endOf(d), Min: 0, Max: float64(max(d.Eligible, d.Admitted, 1)), Points: d.Exposure,
 		Limits: []limit{{float64(d.Eligible), "eligible", "muted"}},
 	}
 	for _, r := range d.Rings {
@@ -229,18 +231,18 @@ func exposureChart(d RolloutDetail) chart {
 			c.Moments = append(c.Moments, moment{r.Opens, r.Name + " opens", "muted"})
 		}
 	}
-	c.Moments = append(c.Moments, d.harmMoments()...)
+	c.Moments = append(c.Moments, harmMoments(d)...)
 	return c
 }
 
 // evidenceChart is E over time against the thresholds, on a log scale.
-func evidenceChart(d RolloutDetail) chart {
+func evidenceChart(d view.RolloutDetail) chart {
 	halt := 1 / d.Alpha
 	c := chart{
 		ID: "evidence", Label: "Evidence of harm over time, against the threshold that halts", Unit: "E", Log: true, Tone: "ink",
-		From: d.Started, To: d.end(), Min: 0.1, Max: halt * 10, Points: d.Proof,
+		From: d.Started, To: endOf(d), Min: 0.1, Max: halt * 10, Points: d.Proof,
 		Limits:  []limit{{halt, "halt at " + number(halt), "bad"}, {10, "hold at 10", "warn"}},
-		Moments: d.harmMoments(),
+		Moments: harmMoments(d),
 	}
 	for _, p := range d.Proof {
 		if !math.IsInf(p.Value, 0) {
@@ -250,14 +252,14 @@ func evidenceChart(d RolloutDetail) chart {
 	return c
 }
 
-func (d RolloutDetail) end() time.Time {
+func endOf(d view.RolloutDetail) time.Time {
 	if !d.Ended.IsZero() {
 		return d.Ended
 	}
 	return d.Now
 }
 
-func (d RolloutDetail) harmMoments() []moment {
+func harmMoments(d view.RolloutDetail) []moment {
 	var m []moment
 	for _, h := range d.Harms {
 		tone := "bad"

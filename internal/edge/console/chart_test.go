@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 var numbers = regexp.MustCompile(`-?[0-9.]+`)
@@ -20,15 +21,15 @@ var numbers = regexp.MustCompile(`-?[0-9.]+`)
 func TestChartsStayInsideTheirFrame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := fixtureTime
-		d := RolloutDetail{
-			RolloutRow: RolloutRow{Started: start, Eligible: rapid.IntRange(0, 9_000_000).Draw(t, "eligible"), Alpha: rapid.Float64Range(1e-9, .5).Draw(t, "alpha")},
+		d := view.RolloutDetail{
+			RolloutRow: view.RolloutRow{Started: start, Eligible: rapid.IntRange(0, 9_000_000).Draw(t, "eligible"), Alpha: rapid.Float64Range(1e-9, .5).Draw(t, "alpha")},
 			Now:        start.Add(time.Duration(rapid.Int64Range(0, int64(40*24*time.Hour)).Draw(t, "age"))),
 		}
 		d.Admitted = rapid.IntRange(0, max(1, d.Eligible)).Draw(t, "admitted")
 		for i := range rapid.IntRange(0, 30).Draw(t, "n") {
 			at := start.Add(time.Duration(rapid.Int64Range(-int64(time.Hour), int64(50*24*time.Hour)).Draw(t, "at")))
-			d.Exposure = append(d.Exposure, Sample{at, float64(i)})
-			d.Proof = append(d.Proof, Sample{at, rapid.Float64Range(0, 1e300).Draw(t, "e")})
+			d.Exposure = append(d.Exposure, view.Sample{At: at, Value: float64(i)})
+			d.Proof = append(d.Proof, view.Sample{At: at, Value: rapid.Float64Range(0, 1e300).Draw(t, "e")})
 		}
 		for _, c := range []chart{exposureChart(d), evidenceChart(d)} {
 			for _, p := range []string{c.path(), c.area()} {
@@ -69,17 +70,17 @@ func TestStateOfHost(t *testing.T) {
 	a, b := holdfast.Generation{holdfast.Rules: "a"}, holdfast.Generation{holdfast.Rules: "b"}
 	for _, c := range []struct {
 		h    holdfast.Host
-		want HostState
+		want view.HostState
 	}{
-		{holdfast.Host{}, Silent},
-		{holdfast.Host{Connected: true}, Bare},
-		{holdfast.Host{Connected: true, Report: holdfast.HostReport{SafeMode: true}}, SafeMode},
-		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: a}}, Protected},
-		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: b, Previous: a, Attempted: b, Probation: true}}, Probation},
-		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: a, Attempted: b, Failed: b}}, PutBack},
-		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: b, Attempted: b, Failed: a}}, Protected},
+		{holdfast.Host{}, view.Silent},
+		{holdfast.Host{Connected: true}, view.Bare},
+		{holdfast.Host{Connected: true, Report: holdfast.HostReport{SafeMode: true}}, view.SafeMode},
+		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: a}}, view.Protected},
+		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: b, Previous: a, Attempted: b, Probation: true}}, view.Probation},
+		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: a, Attempted: b, Failed: b}}, view.PutBack},
+		{holdfast.Host{Connected: true, Report: holdfast.HostReport{Running: b, Attempted: b, Failed: a}}, view.Protected},
 	} {
-		if got := StateOf(c.h); got != c.want {
+		if got := view.StateOf(c.h); got != c.want {
 			t.Errorf("%+v is %s, want %s", c.h.Report, got, c.want)
 		}
 	}

@@ -18,19 +18,20 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Config is what a console is made of. Source, Actions and Accounts are
 // required.
 type Config struct {
-	Source   Source
-	Actions  Actions
+	Source   view.Source
+	Actions  view.Actions
 	Accounts Accounts
-	Hints    Hints // nil: live pages only ask now and then
+	Hints    view.Hints // nil: live pages only ask now and then
 
 	Org     holdfast.OrgID // of new people; empty: holdfast.DefaultOrg
 	Version string         // of holdfastd
-	Clock   Clock
+	Clock   view.Clock
 	// SelfApproving says that releases are approved without a second person, as
 	// the demo does; every page then says so.
 	SelfApproving bool
@@ -213,11 +214,11 @@ type shell struct {
 	Section string // of the navigation
 	Config  *Config
 	Assets  assets
-	Live    []Topic // what makes the page load itself again
-	Done    string  // what was just done, if a form led here
+	Live    []view.Topic // what makes the page load itself again
+	Done    string       // what was just done, if a form led here
 }
 
-func (s *Console) shell(v *visit, title, section string, live ...Topic) shell {
+func (s *Console) shell(v *visit, title, section string, live ...view.Topic) shell {
 	return shell{visit: v, Title: title, Section: section, Config: &s.Config, Assets: s.assets, Live: live}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 const testPassword = "correct horse battery"
@@ -25,7 +26,7 @@ const testPassword = "correct horse battery"
 func testConfig(f *fixture) Config {
 	return Config{
 		Source: f, Actions: f, Accounts: f, Hints: f,
-		Version: "0.1.0", Clock: Clock{Name: "local", Heartbeat: time.Second, Window: 15 * time.Second},
+		Version: "0.1.0", Clock: view.Clock{Name: "local", Heartbeat: time.Second, Window: 15 * time.Second},
 		SelfApproving: true, PlainHTTP: true,
 		Now: func() time.Time { return f.now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
@@ -215,11 +216,11 @@ func (st *site) pages() []string {
 // failing is a source that is broken.
 type failing struct{ *fixture }
 
-func (failing) Overview(context.Context) (Overview, error) {
-	return Overview{}, errors.New("secret: the disk at /var/lib/holdfastd is full")
+func (failing) Overview(context.Context) (view.Overview, error) {
+	return view.Overview{}, errors.New("secret: the disk at /var/lib/holdfastd is full")
 }
 
-func (failing) Rollouts(context.Context) ([]RolloutRow, error) {
+func (failing) Rollouts(context.Context) ([]view.RolloutRow, error) {
 	return nil, &holdfast.Error{Kind: holdfast.Unavailable, What: "the database did not answer in time", Do: "try again"}
 }
 

@@ -4,16 +4,17 @@ import (
 	"net/http"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 type contentPage struct {
 	shell
-	Bundles []BundleRow
+	Bundles []view.BundleRow
 }
 
 type bundlePage struct {
 	shell
-	BundleDetail
+	view.BundleDetail
 }
 
 func (s *Console) content(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -21,7 +22,7 @@ func (s *Console) content(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if err != nil {
 		return err
 	}
-	return s.render(w, http.StatusOK, contentView(contentPage{s.shell(v, "Content", "content", TopicRollouts), rows}))
+	return s.render(w, http.StatusOK, contentView(contentPage{s.shell(v, "Content", "content", view.TopicRollouts), rows}))
 }
 
 func (s *Console) bundle(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -36,8 +37,8 @@ func (s *Console) bundle(w http.ResponseWriter, r *http.Request, v *visit) error
 	return s.render(w, http.StatusOK, bundleView(bundlePage{s.shell(v, string(b.Channel)+" "+b.Version, "content"), b}))
 }
 
-// said is the verdict in a word.
-func (b BundleRow) said() (tone, iconName, words string) {
+// saidOf is the verdict in a word.
+func saidOf(b view.BundleRow) (tone, iconName, words string) {
 	switch {
 	case !b.Rehearsed:
 		return "wait", "wait", "not rehearsed"
@@ -47,7 +48,7 @@ func (b BundleRow) said() (tone, iconName, words string) {
 	return "bad", "halt", "refused"
 }
 
-func (d BundleDetail) failures() int {
+func failuresOf(d view.BundleDetail) int {
 	if d.Verdict == nil {
 		return 0
 	}
@@ -59,7 +60,7 @@ func (d BundleDetail) failures() int {
 }
 
 // problemsOf is what rehearsal said about one rule, over all builds.
-func (d BundleDetail) problemsOf(rule string) int {
+func problemsOf(d view.BundleDetail, rule string) int {
 	n := 0
 	if d.Verdict != nil {
 		for _, b := range d.Verdict.Builds {

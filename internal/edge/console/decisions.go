@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // A decision is something a person may do to a rollout: a page that asks, and a
@@ -25,7 +26,7 @@ type decision struct {
 	Grave   bool
 	Second  bool // not for the person who made the release
 	Result  string
-	do      func(Actions, context.Context, holdfast.ReleaseID, string, string) error
+	do      func(view.Actions, context.Context, holdfast.ReleaseID, string, string) error
 }
 
 var decisions = []decision{
@@ -34,7 +35,7 @@ var decisions = []decision{
 		From: []holdfast.Phase{holdfast.Waiting},
 		Ask:  "Approve this release?", Explain: "You are the second person. The first ring opens at once; every ring keeps the soak that the publishers signed.",
 		Result: "Approved. The first ring is open.",
-		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
 			return a.Approve(ctx, id, by)
 		},
 	},
@@ -43,7 +44,7 @@ var decisions = []decision{
 		From: []holdfast.Phase{holdfast.Paused},
 		Ask:  "Resume this rollout?", Explain: "Admission goes on where it stood. The evidence so far is kept.",
 		Result: "Resumed.",
-		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
 			return a.Resume(ctx, id, by)
 		},
 	},
@@ -52,7 +53,7 @@ var decisions = []decision{
 		From: []holdfast.Phase{holdfast.Running, holdfast.Held},
 		Ask:  "Pause this rollout?", Explain: "No more hosts are given the release. Those that have it keep it and are watched on.",
 		Result: "Paused. Nobody else is given it.",
-		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
 			return a.Pause(ctx, id, by, text)
 		},
 	},
@@ -61,7 +62,7 @@ var decisions = []decision{
 		From: []holdfast.Phase{holdfast.Running, holdfast.Held, holdfast.Paused, holdfast.Complete},
 		Ask:  "Halt this release and call it back?", Explain: "Offers stop and leases are revoked. Every host that has the release returns to what it had before, the unreachable ones at their next contact. This content is never offered again unless two people override.",
 		Result: "Halted by you. Hosts are called back at their next heartbeat.",
-		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
 			return a.Halt(ctx, id, by, text)
 		},
 	},
@@ -70,7 +71,7 @@ var decisions = []decision{
 		From: []holdfast.Phase{holdfast.Halted, holdfast.Stopped},
 		Ask:  "Override this halt?", Explain: "Two people must do this, each by name, and each must write how many harmed hosts they have seen. It stands on the record. The evidence stays; the threshold for the next halt is twice as high.",
 		Result: "Your override is on the record. It takes effect when a second person has given theirs.",
-		do: func(a Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, text string) error {
 			return a.Override(ctx, id, by, text)
 		},
 	},
@@ -85,14 +86,14 @@ var decisionResults = func() map[string]string {
 	return m
 }()
 
-func (d decision) offered(r RolloutRow, v *visit) bool {
+func (d decision) offered(r view.RolloutRow, v *visit) bool {
 	return v.may(d.Needs) && slices.Contains(d.From, r.Phase) && !(d.Second && r.By == v.User.Name)
 }
 
 type confirmPage struct {
 	shell
 	decision
-	Rollout RolloutDetail
+	Rollout view.RolloutDetail
 	Text    string
 	Problem string
 }
@@ -139,7 +140,7 @@ func (s *Console) decide(d decision) handler {
 	}
 }
 
-func (d decision) refusal(r RolloutRow) error {
+func (d decision) refusal(r view.RolloutRow) error {
 	if !slices.Contains(d.From, r.Phase) {
 		return &holdfast.Error{Kind: holdfast.Conflict, What: "a rollout that is " + string(r.Phase) + " cannot be asked to " + d.Name, Where: string(r.ID)}
 	}

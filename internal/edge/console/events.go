@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Limits of the streams of hints. A stream ends after a while, so that a
@@ -26,10 +27,10 @@ type streams struct{ open atomic.Int64 }
 // events tells a page what to load again. It carries names of topics, never
 // data: what a person may see is decided where the page is rendered.
 func (s *Console) events(w http.ResponseWriter, r *http.Request, v *visit) error {
-	var topics []Topic
+	var topics []view.Topic
 	for _, t := range r.URL.Query()["topic"] {
-		if slices.Contains(Topics, Topic(t)) && !slices.Contains(topics, Topic(t)) {
-			topics = append(topics, Topic(t))
+		if slices.Contains(view.Topics, view.Topic(t)) && !slices.Contains(topics, view.Topic(t)) {
+			topics = append(topics, view.Topic(t))
 		}
 	}
 	if s.streams.open.Add(1) > maxStreams {
@@ -41,13 +42,13 @@ func (s *Console) events(w http.ResponseWriter, r *http.Request, v *visit) error
 	defer cancel()
 
 	// One pending mark per topic is all a slow reader can miss.
-	pending := make(map[Topic]chan struct{}, len(topics))
-	merged := make(chan Topic, len(Topics))
+	pending := make(map[view.Topic]chan struct{}, len(topics))
+	merged := make(chan view.Topic, len(view.Topics))
 	for _, t := range topics {
 		pending[t] = make(chan struct{}, 1)
 	}
 	if s.Hints != nil {
-		go s.Hints.Listen(ctx, func(t Topic) {
+		go s.Hints.Listen(ctx, func(t view.Topic) {
 			if mark := pending[t]; mark != nil {
 				select {
 				case mark <- struct{}{}:
@@ -74,7 +75,7 @@ func (s *Console) events(w http.ResponseWriter, r *http.Request, v *visit) error
 	if send("retry: 3000\n\n") != nil {
 		return nil
 	}
-	last := map[Topic]time.Time{}
+	last := map[view.Topic]time.Time{}
 	beat := time.NewTicker(keepAlive)
 	defer beat.Stop()
 	for {

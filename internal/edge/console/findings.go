@@ -8,25 +8,26 @@ import (
 	"strings"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 const findingsPerPage = 50
 
 type findingsPage struct {
 	shell
-	FindingPage
-	Query FindingQuery
+	view.FindingPage
+	Query view.FindingQuery
 	Asked url.Values
 }
 
 type findingPage struct {
 	shell
-	FindingDetail
+	view.FindingDetail
 }
 
 func (s *Console) findings(w http.ResponseWriter, r *http.Request, v *visit) error {
 	asked := r.URL.Query()
-	q := FindingQuery{
+	q := view.FindingQuery{
 		Text: asked.Get("q"), Severity: holdfast.Severity(asked.Get("severity")), Technique: asked.Get("technique"),
 		Host: holdfast.HostID(asked.Get("host")), Page: pageNumber(asked), Size: findingsPerPage,
 	}
@@ -37,7 +38,7 @@ func (s *Console) findings(w http.ResponseWriter, r *http.Request, v *visit) err
 	if err != nil {
 		return err
 	}
-	return s.render(w, http.StatusOK, findingsView(findingsPage{s.shell(v, "Findings", "findings", TopicFindings), found, q, asked}))
+	return s.render(w, http.StatusOK, findingsView(findingsPage{s.shell(v, "Findings", "findings", view.TopicFindings), found, q, asked}))
 }
 
 func (s *Console) finding(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -54,7 +55,7 @@ type field struct {
 	Matched bool
 }
 
-func (d FindingDetail) fields() []field {
+func fieldsOf(d view.FindingDetail) []field {
 	matched := map[string]bool{}
 	for _, m := range d.Matched {
 		matched[m.Field] = true
@@ -73,8 +74,8 @@ func (d FindingDetail) fields() []field {
 	return all
 }
 
-// ancestry is the process tree from the root down to the process itself.
-func (d FindingDetail) ancestry() []holdfast.Process {
+// ancestryOf is the process tree from the root down to the process itself.
+func ancestryOf(d view.FindingDetail) []holdfast.Process {
 	t := slices.Clone(d.Tree)
 	slices.Reverse(t)
 	return t

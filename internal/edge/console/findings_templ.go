@@ -468,7 +468,7 @@ func findingView(p findingPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = branch(p.ancestry()).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = branch(ancestryOf(p.FindingDetail)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -481,7 +481,7 @@ func findingView(p findingPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, f := range p.fields() {
+			for _, f := range fieldsOf(p.FindingDetail) {
 				var templ_7745c5c3_Var22 = []any{templ.KV("is-matched", f.Matched)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var22...)
 				if templ_7745c5c3_Err != nil {

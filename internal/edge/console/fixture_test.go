@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // fixture is an installation in memory: two hundred simulated hosts and one
@@ -22,14 +23,14 @@ import (
 type fixture struct {
 	mu        sync.Mutex
 	now       time.Time
-	hosts     []HostRow
-	bundles   []BundleDetail
-	rolls     []*RolloutDetail
+	hosts     []view.HostRow
+	bundles   []view.BundleDetail
+	rolls     []*view.RolloutDetail
 	found     []holdfast.Finding
-	entries   []Entry
+	entries   []view.Entry
 	users     map[string]*account
 	sessions  map[string]session
-	listeners []func(Topic)
+	listeners []func(view.Topic)
 }
 
 var fixtureTime = time.Date(2026, 11, 21, 14, 32, 10, 0, time.UTC)
@@ -56,15 +57,15 @@ var (
 	simBuild   = fakeDigest("agent 0.0.9")
 )
 
-var ruleRows = []RuleRow{
-	{"5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01", "Shell spawned by a web server", "high", []string{"T1505.003", "T1059.004"}, "process_creation / linux", "rules/execution/web_server_shell.yml"},
-	{"8f3a1f0c-41fb-4bb1-8d9a-0f4b9c5d7a02", "Reverse shell through bash's network device", "critical", []string{"T1059.004"}, "process_creation / linux", "rules/execution/bash_dev_tcp.yml"},
-	{"1d9c8a77-02e4-43f5-a3d5-7c1b6ab3fb03", "Kernel module loaded from a world-writable directory", "high", []string{"T1547.006"}, "process_creation / linux", "rules/persistence/module_from_tmp.yml"},
-	{"c7be0d1e-9b1f-4d18-8b5c-0a9e6f1d2c04", "Shadow file read by an unusual program", "medium", []string{"T1003.008"}, "process_creation / linux", "rules/credentials/shadow_read.yml"},
-	{"e2a4f3b9-5d0c-4a6e-9f77-3b2c1d0e9f05", "System service made to start a file in /tmp", "high", []string{"T1543.002"}, "process_creation / linux", "rules/persistence/service_in_tmp.yml"},
-	{"0b7d6c5e-4f3a-4b2c-8d1e-9f0a1b2c3d06", "History cleared in an interactive shell", "low", []string{"T1070.003"}, "process_creation / linux", "rules/evasion/history_cleared.yml"},
-	{"9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c07", "Download piped into an interpreter", "medium", []string{"T1105", "T1059.004"}, "process_creation / linux", "rules/execution/curl_pipe_shell.yml"},
-	{"3c2d1e0f-a9b8-4c7d-8e6f-5a4b3c2d1e08", "Container runtime asked for the host's namespaces", "high", []string{"T1611"}, "process_creation / linux", "rules/escape/nsenter_host.yml"},
+var ruleRows = []view.RuleRow{
+	{ID: "5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01", Title: "Shell spawned by a web server", Level: "high", Techniques: []string{"T1505.003", "T1059.004"}, LogSource: "process_creation / linux", File: "rules/execution/web_server_shell.yml"},
+	{ID: "8f3a1f0c-41fb-4bb1-8d9a-0f4b9c5d7a02", Title: "Reverse shell through bash's network device", Level: "critical", Techniques: []string{"T1059.004"}, LogSource: "process_creation / linux", File: "rules/execution/bash_dev_tcp.yml"},
+	{ID: "1d9c8a77-02e4-43f5-a3d5-7c1b6ab3fb03", Title: "Kernel module loaded from a world-writable directory", Level: "high", Techniques: []string{"T1547.006"}, LogSource: "process_creation / linux", File: "rules/persistence/module_from_tmp.yml"},
+	{ID: "c7be0d1e-9b1f-4d18-8b5c-0a9e6f1d2c04", Title: "Shadow file read by an unusual program", Level: "medium", Techniques: []string{"T1003.008"}, LogSource: "process_creation / linux", File: "rules/credentials/shadow_read.yml"},
+	{ID: "e2a4f3b9-5d0c-4a6e-9f77-3b2c1d0e9f05", Title: "System service made to start a file in /tmp", Level: "high", Techniques: []string{"T1543.002"}, LogSource: "process_creation / linux", File: "rules/persistence/service_in_tmp.yml"},
+	{ID: "0b7d6c5e-4f3a-4b2c-8d1e-9f0a1b2c3d06", Title: "History cleared in an interactive shell", Level: "low", Techniques: []string{"T1070.003"}, LogSource: "process_creation / linux", File: "rules/evasion/history_cleared.yml"},
+	{ID: "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c07", Title: "Download piped into an interpreter", Level: "medium", Techniques: []string{"T1105", "T1059.004"}, LogSource: "process_creation / linux", File: "rules/execution/curl_pipe_shell.yml"},
+	{ID: "3c2d1e0f-a9b8-4c7d-8e6f-5a4b3c2d1e08", Title: "Container runtime asked for the host's namespaces", Level: "high", Techniques: []string{"T1611"}, LogSource: "process_creation / linux", File: "rules/escape/nsenter_host.yml"},
 }
 
 func (f *fixture) makeBundles() {
@@ -81,10 +82,10 @@ func (f *fixture) makeBundles() {
 		Build: simBuild, Version: "0.0.9", Figures: holdfast.VerdictFigures{Rules: 39, Events: 3021, FieldsExercised: 21, Attacks: 58, AttacksFound: 12, Benign: 20_000, NsPerEvent: 1409, PeakRSS: 43 << 20, LoadMillis: 40},
 		Failures: []holdfast.RuleProblem{{Rule: ruleRows[7].ID, File: ruleRows[7].File, Field: "process.namespace_pid", Stage: "exercise", Reason: "the worker died reading field 21; its manifest names 21 inputs, its code supplies 20"}},
 	}
-	row := func(c holdfast.Channel, v string, d holdfast.Digest, size int64, age time.Duration, rules, builds int, passed bool) BundleRow {
-		return BundleRow{Bundle: holdfast.Bundle{Channel: c, Version: v, Digest: d, Size: size, Created: f.now.Add(-age)}, Rules: rules, Rehearsed: true, Passed: passed, Builds: builds}
+	row := func(c holdfast.Channel, v string, d holdfast.Digest, size int64, age time.Duration, rules, builds int, passed bool) view.BundleRow {
+		return view.BundleRow{Bundle: holdfast.Bundle{Channel: c, Version: v, Digest: d, Size: size, Created: f.now.Add(-age)}, Rules: rules, Rehearsed: true, Passed: passed, Builds: builds}
 	}
-	f.bundles = []BundleDetail{
+	f.bundles = []view.BundleDetail{
 		{BundleRow: row(holdfast.Rules, "2026.11.21-2", newRules, 48_211, 70*time.Minute, 38, 2, true), Contents: ruleRows[:7], Verdict: verdict(newRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signed: at},
 		{BundleRow: row(holdfast.Rules, "2026.11.21-1", refused, 49_002, 90*time.Minute, 39, 2, false), Contents: ruleRows, Verdict: verdict(refused, holdfast.Rules, pass(agentBuild, "0.1.0"), fail)},
 		{BundleRow: row(holdfast.Rules, "2026.11.20-3", badRules, 47_800, 22*time.Hour, 37, 2, true), Contents: ruleRows[:6], Verdict: verdict(badRules, holdfast.Rules, pass(agentBuild, "0.1.0"), pass(simBuild, "0.0.9")), Signed: at},
@@ -135,9 +136,9 @@ func (f *fixture) makeHosts(r *rand.Rand) {
 		case 88:
 			h.Report.EventsDropped = 1204
 		}
-		f.hosts = append(f.hosts, HostRow{Host: h, State: StateOf(h), Ring: ring, Labels: f.labels(h.Report.Running)})
+		f.hosts = append(f.hosts, view.HostRow{Host: h, State: view.StateOf(h), Ring: ring, Labels: f.labels(h.Report.Running)})
 	}
-	slices.SortFunc(f.hosts, func(a, b HostRow) int { return cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname) })
+	slices.SortFunc(f.hosts, func(a, b view.HostRow) int { return cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname) })
 }
 
 var demoPlan = holdfast.RingPlan{{Name: "internal", Through: 30_000}, {Name: "early", Through: 250_000, Soak: 20 * time.Second}, {Name: "general", Through: 1_000_000, Soak: 3 * time.Minute}}
@@ -168,7 +169,7 @@ func (f *fixture) makeFindings(r *rand.Rand) {
 	}
 	for i := range 132 {
 		rule := ruleRows[min(len(ruleRows)-1, int(math.Abs(r.NormFloat64()*3)))]
-		k := slices.IndexFunc(ruleRows, func(x RuleRow) bool { return x.ID == rule.ID })
+		k := slices.IndexFunc(ruleRows, func(x view.RuleRow) bool { return x.ID == rule.ID })
 		h := f.hosts[r.IntN(len(f.hosts))]
 		if i == 0 {
 			h = f.hosts[len(f.hosts)-1]
@@ -205,7 +206,7 @@ func (f *fixture) makeRecord() {
 	add := func(age time.Duration, kind, by string, id holdfast.ReleaseID, summary string) {
 		i := int64(len(f.entries))
 		body, _ := json.MarshalIndent(map[string]any{"kind": kind, "by": by, "release": id, "at": f.now.Add(-age)}, "", "  ")
-		f.entries = append(f.entries, Entry{Index: i, At: f.now.Add(-age), Kind: kind, By: by, Release: id, Summary: summary, Hash: fakeDigest(fmt.Sprint(kind, i)).Hex(), Body: string(body)})
+		f.entries = append(f.entries, view.Entry{Index: i, At: f.now.Add(-age), Kind: kind, By: by, Release: id, Summary: summary, Hash: fakeDigest(fmt.Sprint(kind, i)).Hex(), Body: string(body)})
 	}
 	add(80*time.Hour, "publish", "ada", "", "agent 0.1.0 was published, signed by 2 of 3 keys")
 	for i := range 48 {
@@ -227,8 +228,8 @@ func (f *fixture) makeRecord() {
 	add(20*time.Second, "promote", "rollout", "r-2026-0118", "ring general opened: its soak has passed")
 }
 
-func (f *fixture) entriesOf(id holdfast.ReleaseID) []Entry {
-	var list []Entry
+func (f *fixture) entriesOf(id holdfast.ReleaseID) []view.Entry {
+	var list []view.Entry
 	for _, e := range slices.Backward(f.entries) {
 		if e.Release == id {
 			list = append(list, e)
@@ -239,8 +240,8 @@ func (f *fixture) entriesOf(id holdfast.ReleaseID) []Entry {
 
 func (f *fixture) makeRollouts() {
 	start := f.now.Add(-6 * time.Minute)
-	rings := func(at time.Time, admitted, clean, harmed []int) []RingProgress {
-		var list []RingProgress
+	rings := func(at time.Time, admitted, clean, harmed []int) []view.RingProgress {
+		var list []view.RingProgress
 		for i, r := range demoPlan {
 			n := 0
 			for _, h := range f.hosts {
@@ -249,12 +250,12 @@ func (f *fixture) makeRollouts() {
 				}
 			}
 			a := min(admitted[i], n)
-			list = append(list, RingProgress{Ring: r, Opens: at.Add(r.Soak), Eligible: n, Admitted: a, Clean: min(clean[i], a), Harmed: harmed[i], Placebo: a / 3})
+			list = append(list, view.RingProgress{Ring: r, Opens: at.Add(r.Soak), Eligible: n, Admitted: a, Clean: min(clean[i], a), Harmed: harmed[i], Placebo: a / 3})
 		}
 		return list
 	}
-	row := func(id holdfast.ReleaseID, b int, phase holdfast.Phase, at time.Time, e float64, rs []RingProgress) RolloutRow {
-		r := RolloutRow{
+	row := func(id holdfast.ReleaseID, b int, phase holdfast.Phase, at time.Time, e float64, rs []view.RingProgress) view.RolloutRow {
+		r := view.RolloutRow{
 			Release: holdfast.Release{ID: id, Org: holdfast.DefaultOrg, Bundle: f.bundles[b].Bundle, Profile: holdfast.Urgent, Rings: demoPlan, Signed: at.Add(-time.Minute), Created: at.Add(-time.Minute), By: "ada", Approved: "grace", Note: "Adds the web shell rules after this week's advisory."},
 			Phase:   phase, Started: at, Eligible: len(f.hosts), Evidence: e, Alpha: 1e-3, Rings: rs,
 		}
@@ -264,7 +265,7 @@ func (f *fixture) makeRollouts() {
 		f.bundles[b].Release, f.bundles[b].Phase = id, phase
 		return r
 	}
-	running := &RolloutDetail{RolloutRow: row("r-2026-0118", 0, holdfast.Running, start, 0.62, rings(start, []int{9, 40, 14}, []int{9, 33, 0}, []int{0, 0, 0})), Now: f.now, Pooled: .7, Why: "Ring general is open; 21 more hosts may be admitted now.", Recall: Recall{}}
+	running := &view.RolloutDetail{RolloutRow: row("r-2026-0118", 0, holdfast.Running, start, 0.62, rings(start, []int{9, 40, 14}, []int{9, 33, 0}, []int{0, 0, 0})), Now: f.now, Pooled: .7, Why: "Ring general is open; 21 more hosts may be admitted now.", Recall: view.Recall{}}
 	r := rand.New(rand.NewPCG(5, 291))
 	a, e := 0.0, 1.0
 	for t := range 36 {
@@ -273,58 +274,58 @@ func (f *fixture) makeRollouts() {
 			a = min(float64(running.Admitted), a+1+math.Floor(a*.35))
 		}
 		e = max(.3, e*(1+r.NormFloat64()*.12))
-		running.Exposure = append(running.Exposure, Sample{at, a})
-		running.Proof = append(running.Proof, Sample{at, e})
+		running.Exposure = append(running.Exposure, view.Sample{At: at, Value: a})
+		running.Proof = append(running.Proof, view.Sample{At: at, Value: e})
 	}
-	running.Exposure = append(running.Exposure, Sample{f.now, float64(running.Admitted)})
-	running.Proof = append(running.Proof, Sample{f.now, .62})
-	running.Harms = []HarmRow{{holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, f.hosts[12].Attributes.Hostname, true}}
-	running.Bound = Bound{Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []Latent{{10 * time.Minute, 63}, {time.Hour, 201}, {24 * time.Hour, 201}}}
+	running.Exposure = append(running.Exposure, view.Sample{At: f.now, Value: float64(running.Admitted)})
+	running.Proof = append(running.Proof, view.Sample{At: f.now, Value: .62})
+	running.Harms = []view.HarmRow{{Harm: holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, Hostname: f.hosts[12].Attributes.Hostname, Back: true}}
+	running.Bound = view.Bound{Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
 	running.Timeline = f.entriesOf("r-2026-0118")
 
 	at := f.now.Add(-22*time.Hour + 2*time.Minute)
-	halted := &RolloutDetail{RolloutRow: row("r-2026-0117", 2, holdfast.Halted, at, 4714.4, rings(at, []int{6, 0, 0}, []int{4, 0, 0}, []int{2, 0, 0})), Now: f.now, Pooled: 4714, Why: "Evidence of harm passed the threshold.", Recall: Recall{Hosts: 6, Back: 6}}
+	halted := &view.RolloutDetail{RolloutRow: row("r-2026-0117", 2, holdfast.Halted, at, 4714.4, rings(at, []int{6, 0, 0}, []int{4, 0, 0}, []int{2, 0, 0})), Now: f.now, Pooled: 4714, Why: "Evidence of harm passed the threshold.", Recall: view.Recall{Hosts: 6, Back: 6}}
 	halted.Ended = at.Add(80 * time.Second)
-	halted.Exposure = []Sample{{at, 1}, {at.Add(10 * time.Second), 3}, {at.Add(20 * time.Second), 6}}
-	halted.Proof = []Sample{{at, 1}, {at.Add(31 * time.Second), 55.06}, {at.Add(46 * time.Second), 8.46}, {at.Add(78 * time.Second), 4714.4}}
+	halted.Exposure = []view.Sample{{At: at, Value: 1}, {At: at.Add(10 * time.Second), Value: 3}, {At: at.Add(20 * time.Second), Value: 6}}
+	halted.Proof = []view.Sample{{At: at, Value: 1}, {At: at.Add(31 * time.Second), Value: 55.06}, {At: at.Add(46 * time.Second), Value: 8.46}, {At: at.Add(78 * time.Second), Value: 4714.4}}
 	for i, k := range []int{43, 119} {
 		h := f.hosts[k]
-		halted.Harms = append(halted.Harms, HarmRow{holdfast.Harm{Seq: int64(i + 1), Release: "r-2026-0117", Host: h.ID, Stratum: h.Attributes.Stratum(), Arm: holdfast.New, Kind: holdfast.Crash, At: at.Add(time.Duration(31+i*47) * time.Second), Detail: "signal 11, 4 s into probation"}, h.Attributes.Hostname, true})
+		halted.Harms = append(halted.Harms, view.HarmRow{Harm: holdfast.Harm{Seq: int64(i + 1), Release: "r-2026-0117", Host: h.ID, Stratum: h.Attributes.Stratum(), Arm: holdfast.New, Kind: holdfast.Crash, At: at.Add(time.Duration(31+i*47) * time.Second), Detail: "signal 11, 4 s into probation"}, Hostname: h.Attributes.Hostname, Back: true})
 	}
-	halted.Bound = Bound{Delta: .05, HU: .62, Pending: 0, Budget: 18.4, Uncovered: .71, Controls: 60}
+	halted.Bound = view.Bound{Delta: .05, HU: .62, Pending: 0, Budget: 18.4, Uncovered: .71, Controls: 60}
 	halted.Timeline = f.entriesOf("r-2026-0117")
 
 	old := f.now.Add(-70 * time.Hour)
-	complete := &RolloutDetail{RolloutRow: row("r-2026-0116", 3, holdfast.Complete, old, .21, rings(old, []int{999, 999, 999}, []int{999, 999, 999}, []int{0, 0, 0})), Now: f.now}
+	complete := &view.RolloutDetail{RolloutRow: row("r-2026-0116", 3, holdfast.Complete, old, .21, rings(old, []int{999, 999, 999}, []int{999, 999, 999}, []int{0, 0, 0})), Now: f.now}
 	complete.Ended = old.Add(9 * time.Minute)
-	complete.Exposure = []Sample{{old, 4}, {old.Add(time.Minute), 30}, {old.Add(4 * time.Minute), 201}}
-	complete.Proof = []Sample{{old, 1}, {old.Add(4 * time.Minute), .21}}
-	f.rolls = []*RolloutDetail{running, halted, complete}
+	complete.Exposure = []view.Sample{{At: old, Value: 4}, {At: old.Add(time.Minute), Value: 30}, {At: old.Add(4 * time.Minute), Value: 201}}
+	complete.Proof = []view.Sample{{At: old, Value: 1}, {At: old.Add(4 * time.Minute), Value: .21}}
+	f.rolls = []*view.RolloutDetail{running, halted, complete}
 }
 
 // Source.
 
-func (f *fixture) Overview(context.Context) (Overview, error) {
+func (f *fixture) Overview(context.Context) (view.Overview, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := Overview{Now: f.now, States: map[HostState]int{}, Hosts: len(f.hosts), Trend: Trend{Step: 30 * time.Minute, From: f.now.Add(-24 * time.Hour), By: map[holdfast.Severity][]int{}}}
+	o := view.Overview{Now: f.now, States: map[view.HostState]int{}, Hosts: len(f.hosts), Trend: view.Trend{Step: 30 * time.Minute, From: f.now.Add(-24 * time.Hour), By: map[holdfast.Severity][]int{}}}
 	for _, r := range demoPlan {
-		rs := RingStates{Name: r.Name, States: map[HostState]int{}}
+		rs := view.RingStates{Name: r.Name, States: map[view.HostState]int{}}
 		for _, h := range f.hosts {
 			if h.Ring == r.Name {
 				rs.Hosts++
 				rs.States[h.State]++
-				rs.Of = append(rs.Of, HostDot{h.ID, h.Attributes.Hostname, h.State, h.Simulated})
+				rs.Of = append(rs.Of, view.HostDot{ID: h.ID, Hostname: h.Attributes.Hostname, State: h.State, Simulated: h.Simulated})
 			}
 		}
 		o.Rings = append(o.Rings, rs)
 	}
-	builds := map[string]*BuildCount{}
+	builds := map[string]*view.BuildCount{}
 	for _, h := range f.hosts {
 		o.States[h.State]++
 		b := builds[h.Attributes.Version]
 		if b == nil {
-			b = &BuildCount{Version: h.Attributes.Version, Digest: h.Attributes.Build, Sensor: h.Attributes.Sensor}
+			b = &view.BuildCount{Version: h.Attributes.Version, Digest: h.Attributes.Build, Sensor: h.Attributes.Sensor}
 			builds[h.Attributes.Version] = b
 		}
 		b.Hosts++
@@ -339,7 +340,7 @@ func (f *fixture) Overview(context.Context) (Overview, error) {
 	for _, b := range builds {
 		o.Builds = append(o.Builds, *b)
 	}
-	slices.SortFunc(o.Builds, func(a, b BuildCount) int { return cmp.Compare(b.Version, a.Version) })
+	slices.SortFunc(o.Builds, func(a, b view.BuildCount) int { return cmp.Compare(b.Version, a.Version) })
 	for _, x := range f.found {
 		if i := int(x.At.Sub(o.Trend.From) / o.Trend.Step); i >= 0 && i < 48 {
 			if o.Trend.By[x.Severity] == nil {
@@ -363,11 +364,11 @@ func (f *fixture) Overview(context.Context) (Overview, error) {
 	return o, nil
 }
 
-func (f *fixture) Hosts(_ context.Context, q HostQuery) (HostPage, error) {
+func (f *fixture) Hosts(_ context.Context, q view.HostQuery) (view.HostPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := HostPage{Rings: []string{"internal", "early", "general"}, Roles: []string{"build", "laptop", "server"}, Builds: []string{"0.0.9", "0.1.0"}}
-	var all []HostRow
+	p := view.HostPage{Rings: []string{"internal", "early", "general"}, Roles: []string{"build", "laptop", "server"}, Builds: []string{"0.0.9", "0.1.0"}}
+	var all []view.HostRow
 	for _, h := range f.hosts {
 		a := h.Attributes
 		text := strings.ToLower(strings.Join([]string{string(h.ID), a.Hostname, a.Distro, a.Kernel, a.Role, a.Version, a.Sensor}, " "))
@@ -382,14 +383,14 @@ func (f *fixture) Hosts(_ context.Context, q HostQuery) (HostPage, error) {
 	return p, nil
 }
 
-func (f *fixture) Host(_ context.Context, id holdfast.HostID) (HostDetail, error) {
+func (f *fixture) Host(_ context.Context, id holdfast.HostID) (view.HostDetail, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.hosts, func(h HostRow) bool { return h.ID == id })
+	i := slices.IndexFunc(f.hosts, func(h view.HostRow) bool { return h.ID == id })
 	if i < 0 {
-		return HostDetail{}, notFound("host", string(id))
+		return view.HostDetail{}, notFound("host", string(id))
 	}
-	d := HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now}
+	d := view.HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now}
 	for _, r := range f.rolls {
 		for _, h := range r.Harms {
 			if h.Host == id {
@@ -409,8 +410,8 @@ func notFound(what, id string) error {
 	return &holdfast.Error{Kind: holdfast.NotFound, What: "there is no " + what + " of that id", Where: id}
 }
 
-func (f *fixture) Bundles(context.Context) ([]BundleRow, error) {
-	var rows []BundleRow
+func (f *fixture) Bundles(context.Context) ([]view.BundleRow, error) {
+	var rows []view.BundleRow
 	for _, b := range f.bundles {
 		for _, h := range f.hosts {
 			if h.Report.Running[b.Channel] == b.Digest {
@@ -422,26 +423,26 @@ func (f *fixture) Bundles(context.Context) ([]BundleRow, error) {
 	return rows, nil
 }
 
-func (f *fixture) Bundle(_ context.Context, d holdfast.Digest) (BundleDetail, error) {
+func (f *fixture) Bundle(_ context.Context, d holdfast.Digest) (view.BundleDetail, error) {
 	for _, b := range f.bundles {
 		if b.Digest == d {
 			return b, nil
 		}
 	}
-	return BundleDetail{}, notFound("bundle", string(d))
+	return view.BundleDetail{}, notFound("bundle", string(d))
 }
 
-func (f *fixture) Rollouts(context.Context) ([]RolloutRow, error) {
+func (f *fixture) Rollouts(context.Context) ([]view.RolloutRow, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var rows []RolloutRow
+	var rows []view.RolloutRow
 	for _, r := range f.rolls {
 		rows = append(rows, r.RolloutRow)
 	}
 	return rows, nil
 }
 
-func (f *fixture) Rollout(_ context.Context, id holdfast.ReleaseID) (RolloutDetail, error) {
+func (f *fixture) Rollout(_ context.Context, id holdfast.ReleaseID) (view.RolloutDetail, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.rolls {
@@ -449,10 +450,10 @@ func (f *fixture) Rollout(_ context.Context, id holdfast.ReleaseID) (RolloutDeta
 			return *r, nil
 		}
 	}
-	return RolloutDetail{}, notFound("rollout", string(id))
+	return view.RolloutDetail{}, notFound("rollout", string(id))
 }
 
-func (f *fixture) Findings(_ context.Context, q FindingQuery) (FindingPage, error) {
+func (f *fixture) Findings(_ context.Context, q view.FindingQuery) (view.FindingPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []holdfast.Finding
@@ -463,25 +464,25 @@ func (f *fixture) Findings(_ context.Context, q FindingQuery) (FindingPage, erro
 		}
 	}
 	lo := min(len(all), (q.Page-1)*q.Size)
-	return FindingPage{Findings: all[lo:min(len(all), lo+q.Size)], Total: len(all)}, nil
+	return view.FindingPage{Findings: all[lo:min(len(all), lo+q.Size)], Total: len(all)}, nil
 }
 
-func (f *fixture) Finding(_ context.Context, id string) (FindingDetail, error) {
+func (f *fixture) Finding(_ context.Context, id string) (view.FindingDetail, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, x := range f.found {
 		if x.ID == id {
-			i := slices.IndexFunc(ruleRows, func(r RuleRow) bool { return r.ID == x.Rule })
-			return FindingDetail{Finding: x, Version: "2026.11.21-2", Rule: &ruleRows[i], Simulated: x.Hostname != "workbench", Others: 12}, nil
+			i := slices.IndexFunc(ruleRows, func(r view.RuleRow) bool { return r.ID == x.Rule })
+			return view.FindingDetail{Finding: x, Version: "2026.11.21-2", Rule: &ruleRows[i], Simulated: x.Hostname != "workbench", Others: 12}, nil
 		}
 	}
-	return FindingDetail{}, notFound("finding", id)
+	return view.FindingDetail{}, notFound("finding", id)
 }
 
-func (f *fixture) Record(_ context.Context, q RecordQuery) (RecordPage, error) {
+func (f *fixture) Record(_ context.Context, q view.RecordQuery) (view.RecordPage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := RecordPage{Size: int64(len(f.entries)), Kinds: []string{"approve", "halt", "hold", "promote", "publish", "recall", "verdict"}, Checkpoint: "holdfast.example/record\n64\nC7Yx8x0m4rZ0G9q3yN6kqv8n5yJ4oX1dH2b3cW9uE0s=\n\n— holdfast.example/record 3Zk1T0v5bq9cWm2oXy8rN4aHdJtGfLpQsUeViKxBzC7M6A1D+w=\n"}
+	p := view.RecordPage{Size: int64(len(f.entries)), Kinds: []string{"approve", "halt", "hold", "promote", "publish", "recall", "verdict"}, Checkpoint: "holdfast.example/record\n64\nC7Yx8x0m4rZ0G9q3yN6kqv8n5yJ4oX1dH2b3cW9uE0s=\n\n— holdfast.example/record 3Zk1T0v5bq9cWm2oXy8rN4aHdJtGfLpQsUeViKxBzC7M6A1D+w=\n"}
 	for _, e := range slices.Backward(f.entries) {
 		if (q.Before == 0 || e.Index < q.Before) && (q.Kind == "" || q.Kind == e.Kind) && len(p.Entries) < q.Size {
 			p.Entries = append(p.Entries, e)
@@ -506,12 +507,12 @@ func (f *fixture) act(id holdfast.ReleaseID, by, kind string, to holdfast.Phase,
 		}
 		r.Phase = to
 		if to.Recalling() {
-			r.Recall = Recall{r.Admitted, 0}
+			r.Recall = view.Recall{Hosts: r.Admitted, Back: 0}
 		}
-		f.entries = append(f.entries, Entry{Index: int64(len(f.entries)), At: f.now, Kind: kind, By: by, Release: id, Summary: r.name() + ": " + kind + " by hand"})
+		f.entries = append(f.entries, view.Entry{Index: int64(len(f.entries)), At: f.now, Kind: kind, By: by, Release: id, Summary: rolloutName(r.RolloutRow) + ": " + kind + " by hand"})
 		r.Timeline = f.entriesOf(id)
 		for _, l := range f.listeners {
-			l(TopicRollouts)
+			l(view.TopicRollouts)
 		}
 		return nil
 	}
@@ -540,14 +541,14 @@ func (f *fixture) Override(_ context.Context, id holdfast.ReleaseID, by, _ strin
 
 // Hints.
 
-func (f *fixture) Listen(ctx context.Context, l func(Topic)) {
+func (f *fixture) Listen(ctx context.Context, l func(view.Topic)) {
 	f.mu.Lock()
 	f.listeners = append(f.listeners, l)
 	f.mu.Unlock()
 	<-ctx.Done()
 }
 
-func (f *fixture) hint(t Topic) {
+func (f *fixture) hint(t view.Topic) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.listeners {

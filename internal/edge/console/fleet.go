@@ -7,37 +7,38 @@ import (
 	"strconv"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 const hostsPerPage = 50
 
 type fleetPage struct {
 	shell
-	HostPage
-	Query HostQuery
+	view.HostPage
+	Query view.HostQuery
 	Asked url.Values
 }
 
 type hostPage struct {
 	shell
-	HostDetail
+	view.HostDetail
 }
 
 func (s *Console) fleet(w http.ResponseWriter, r *http.Request, v *visit) error {
 	asked := r.URL.Query()
-	q := HostQuery{
-		Text: asked.Get("q"), State: HostState(asked.Get("state")), Ring: asked.Get("ring"),
+	q := view.HostQuery{
+		Text: asked.Get("q"), State: view.HostState(asked.Get("state")), Ring: asked.Get("ring"),
 		Role: asked.Get("role"), Build: asked.Get("build"), Kind: asked.Get("kind"),
 		Page: pageNumber(asked), Size: hostsPerPage,
 	}
-	if q.State != "" && !slices.Contains(HostStates, q.State) {
+	if q.State != "" && !slices.Contains(view.HostStates, q.State) {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no host state " + strconv.Quote(string(q.State)), Where: "state", Do: "choose one from the list on the fleet page"}
 	}
 	hosts, err := s.Source.Hosts(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	return s.render(w, http.StatusOK, fleetView(fleetPage{s.shell(v, "Fleet", "fleet", TopicFleet), hosts, q, asked}))
+	return s.render(w, http.StatusOK, fleetView(fleetPage{s.shell(v, "Fleet", "fleet", view.TopicFleet), hosts, q, asked}))
 }
 
 // pageNumber reads ?page=, from 1; nonsense is the first page.
@@ -57,7 +58,7 @@ func (s *Console) host(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !v.may(Inspect) {
 		d.Findings = nil
 	}
-	return s.render(w, http.StatusOK, hostView(hostPage{s.shell(v, d.Attributes.Hostname, "fleet", TopicFleet, TopicFindings), d}))
+	return s.render(w, http.StatusOK, hostView(hostPage{s.shell(v, d.Attributes.Hostname, "fleet", view.TopicFleet, view.TopicFindings), d}))
 }
 
 // slot is one line of the host's table of generations.
@@ -66,7 +67,7 @@ type slot struct {
 	Generation    holdfast.Generation
 }
 
-func (d HostDetail) slots() []slot {
+func slotsOf(d view.HostDetail) []slot {
 	r := d.Report
 	return []slot{
 		{"Running", "evaluates events now", r.Running},
@@ -76,8 +77,8 @@ func (d HostDetail) slots() []slot {
 	}
 }
 
-// attributes are the host's own words about itself, in a fixed order.
-func (d HostDetail) attributes() [][2]string {
+// attributesOf are the host's own words about itself, in a fixed order.
+func attributesOf(d view.HostDetail) [][2]string {
 	a := d.Attributes
 	return [][2]string{
 		{"Role", a.Role},

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 type overviewPage struct {
 	shell
-	Overview
+	view.Overview
 }
 
 func (s *Console) overview(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -21,12 +22,12 @@ func (s *Console) overview(w http.ResponseWriter, r *http.Request, v *visit) err
 	if !v.may(Inspect) {
 		o.Findings = nil
 	}
-	p := overviewPage{s.shell(v, "Overview", "overview", TopicFleet, TopicRollouts, TopicFindings), o}
+	p := overviewPage{s.shell(v, "Overview", "overview", view.TopicFleet, view.TopicRollouts, view.TopicFindings), o}
 	return s.render(w, http.StatusOK, overviewView(p))
 }
 
-// protected is how many hosts are protected right now.
-func (o Overview) protected() int {
+// protectedOf is how many hosts are protected right now.
+func protectedOf(o view.Overview) int {
 	n := 0
 	for s, hosts := range o.States {
 		if s.IsProtected() {
@@ -36,9 +37,9 @@ func (o Overview) protected() int {
 	return n
 }
 
-// headline says how the fleet is, in words.
-func (o Overview) headline() string {
-	p := o.protected()
+// headlineOf says how the fleet is, in words.
+func headlineOf(o view.Overview) string {
+	p := protectedOf(o)
 	switch {
 	case o.Hosts == 0:
 		return "No host has enrolled yet."
@@ -52,41 +53,41 @@ func (o Overview) headline() string {
 	return count(p) + " of " + count(o.Hosts) + " hosts are protected."
 }
 
-// rest says what the headline leaves out: who is not protected, and who is only
+// restOf says what the headline leaves out: who is not protected, and who is only
 // just.
-func (o Overview) rest() string {
+func restOf(o view.Overview) string {
 	var parts []string
-	say := func(s HostState, one, many string) {
+	say := func(s view.HostState, one, many string) {
 		if n := o.States[s]; n > 0 {
 			parts = append(parts, count(n)+" "+map[bool]string{true: one, false: many}[n == 1])
 		}
 	}
-	say(Silent, "is silent", "are silent")
-	say(SafeMode, "is in safe mode", "are in safe mode")
-	say(Bare, "has no content yet", "have no content yet")
-	say(PutBack, "was put back to what it had", "were put back to what they had")
-	say(Probation, "is in probation", "are in probation")
+	say(view.Silent, "is silent", "are silent")
+	say(view.SafeMode, "is in safe mode", "are in safe mode")
+	say(view.Bare, "has no content yet", "have no content yet")
+	say(view.PutBack, "was put back to what it had", "were put back to what they had")
+	say(view.Probation, "is in probation", "are in probation")
 	if len(parts) == 0 {
 		return ""
 	}
 	return title(sentence(parts)) + "."
 }
 
-// dots is what the map draws for a ring: every host, or, of a large fleet,
+// dotsOf is what the map draws for a ring: every host, or, of a large fleet,
 // shares of about a hundred marks.
-func (r RingStates) dots() []HostDot {
+func dotsOf(r view.RingStates) []view.HostDot {
 	if r.Of != nil || r.Hosts == 0 {
 		return r.Of
 	}
 	const marks = 100
-	var dots []HostDot
-	for _, s := range HostStates {
+	var dots []view.HostDot
+	for _, s := range view.HostStates {
 		n := r.States[s] * marks / r.Hosts
 		if n == 0 && r.States[s] > 0 {
 			n = 1 // the rare ones are the ones that matter
 		}
 		for range n {
-			dots = append(dots, HostDot{State: s})
+			dots = append(dots, view.HostDot{State: s})
 		}
 	}
 	return dots
@@ -108,7 +109,7 @@ type trendPart struct {
 
 const trendWidth, trendHeight = 640.0, 120.0
 
-func (t Trend) steps() int {
+func trendSteps(t view.Trend) int {
 	n := 0
 	for _, v := range t.By {
 		n = max(n, len(v))
@@ -116,7 +117,7 @@ func (t Trend) steps() int {
 	return n
 }
 
-func (t Trend) total() int {
+func trendTotal(t view.Trend) int {
 	n := 0
 	for _, v := range t.By {
 		for _, c := range v {
@@ -126,8 +127,8 @@ func (t Trend) total() int {
 	return n
 }
 
-func (t Trend) bars() []trendBar {
-	n := t.steps()
+func trendBars(t view.Trend) []trendBar {
+	n := trendSteps(t)
 	bars, peak := make([]trendBar, n), 0
 	for i := range bars {
 		for _, v := range t.By {

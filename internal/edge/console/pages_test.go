@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 func TestOverviewSaysHowTheFleetIs(t *testing.T) {
@@ -73,13 +74,13 @@ func TestFleetIsFilteredAndPaged(t *testing.T) {
 	v.get("/fleet?kind=real").has("#hosts tbody", "workbench", "protected")
 	v.get("/fleet?kind=real").count("#hosts .sim", 0)
 	v.get("/fleet?q=ubuntu&role=build").has("#hosts tbody", "ubuntu-24.04")
-	a = v.get("/fleet?state=" + url.QueryEscape(string(Bare)))
+	a = v.get("/fleet?state=" + url.QueryEscape(string(view.Bare)))
 	a.has(".empty", "No host is like that.")
 }
 
 func TestHostPageKeepsDigestsApart(t *testing.T) {
 	st := newSite(t)
-	i := slices.IndexFunc(st.f.hosts, func(h HostRow) bool { return h.State == PutBack })
+	i := slices.IndexFunc(st.f.hosts, func(h view.HostRow) bool { return h.State == view.PutBack })
 	a := st.as(holdfast.Analyst).get("/fleet/" + string(st.f.hosts[i].ID))
 	a.has(".slot-Running", "2026.11.18-1")
 	a.has(".slot-Attempted", "2026.11.20-3")
@@ -88,7 +89,7 @@ func TestHostPageKeepsDigestsApart(t *testing.T) {
 	a.has("h1", "put back", "simulated")
 	a.has(".why", "worker died with signal 11")
 
-	i = slices.IndexFunc(st.f.hosts, func(h HostRow) bool { return h.State == SafeMode })
+	i = slices.IndexFunc(st.f.hosts, func(h view.HostRow) bool { return h.State == view.SafeMode })
 	a = st.as(holdfast.Viewer).get("/fleet/" + string(st.f.hosts[i].ID))
 	a.has("h1", "safe mode")
 	a.count("#h-hostfindings", 0) // a viewer's role does not include findings

@@ -4,14 +4,16 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 const entriesPerPage = 50
 
 type recordPage struct {
 	shell
-	RecordPage
-	Query RecordQuery
+	view.RecordPage
+	Query view.RecordQuery
 	Asked url.Values
 }
 
@@ -21,12 +23,12 @@ func (s *Console) record(w http.ResponseWriter, r *http.Request, v *visit) error
 	if err != nil || before < 0 {
 		before = 0 // nonsense is the newest page
 	}
-	q := RecordQuery{Before: before, Kind: asked.Get("kind"), Size: entriesPerPage}
+	q := view.RecordQuery{Before: before, Kind: asked.Get("kind"), Size: entriesPerPage}
 	page, err := s.Source.Record(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	return s.render(w, http.StatusOK, recordView(recordPage{s.shell(v, "Record", "record", TopicRecord), page, q, asked}))
+	return s.render(w, http.StatusOK, recordView(recordPage{s.shell(v, "Record", "record", view.TopicRecord), page, q, asked}))
 }
 
 func (s *Console) exportRecord(w http.ResponseWriter, r *http.Request, _ *visit) error {

@@ -8,16 +8,17 @@ import (
 	"strconv"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 type rolloutsPage struct {
 	shell
-	Rollouts []RolloutRow
+	Rollouts []view.RolloutRow
 }
 
 type rolloutPage struct {
 	shell
-	RolloutDetail
+	view.RolloutDetail
 	Offered []decision // what the visitor may decide now
 }
 
@@ -26,7 +27,7 @@ func (s *Console) rollouts(w http.ResponseWriter, r *http.Request, v *visit) err
 	if err != nil {
 		return err
 	}
-	return s.render(w, http.StatusOK, rolloutsView(rolloutsPage{s.shell(v, "Rollouts", "rollouts", TopicRollouts), rows}))
+	return s.render(w, http.StatusOK, rolloutsView(rolloutsPage{s.shell(v, "Rollouts", "rollouts", view.TopicRollouts), rows}))
 }
 
 func (s *Console) rollout(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -34,7 +35,7 @@ func (s *Console) rollout(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if err != nil {
 		return err
 	}
-	p := rolloutPage{shell: s.shell(v, d.name(), "rollouts", TopicRollouts), RolloutDetail: d}
+	p := rolloutPage{shell: s.shell(v, rolloutName(d.RolloutRow), "rollouts", view.TopicRollouts), RolloutDetail: d}
 	p.Done = r.URL.Query().Get("done")
 	for _, dec := range decisions {
 		if dec.offered(d.RolloutRow, v) {
@@ -44,13 +45,13 @@ func (s *Console) rollout(w http.ResponseWriter, r *http.Request, v *visit) erro
 	return s.render(w, http.StatusOK, rolloutView(p))
 }
 
-func (r RolloutRow) name() string { return string(r.Bundle.Channel) + " " + r.Bundle.Version }
+func rolloutName(r view.RolloutRow) string { return string(r.Bundle.Channel) + " " + r.Bundle.Version }
 
 // pathOf writes an id as one segment of a path.
 func pathOf(id string) string { return url.PathEscape(id) }
 
-// status says in one sentence how a rollout stands.
-func (r RolloutRow) status() string {
+// rolloutStatus says in one sentence how a rollout stands.
+func rolloutStatus(r view.RolloutRow) string {
 	harmed := "none harmed"
 	if r.Harmed > 0 {
 		harmed = plural(r.Harmed, "host", "hosts") + " harmed"
@@ -58,33 +59,33 @@ func (r RolloutRow) status() string {
 	have := count(r.Admitted) + " of " + count(r.Eligible) + " hosts were given it, " + harmed
 	switch r.Phase {
 	case holdfast.Waiting:
-		return title(r.name()) + " waits for a second person."
+		return title(rolloutName(r)) + " waits for a second person."
 	case holdfast.Running:
-		return title(r.name()) + " is on its way: " + have + "."
+		return title(rolloutName(r)) + " is on its way: " + have + "."
 	case holdfast.Held:
-		return title(r.name()) + " goes on slowly, held by evidence: " + have + "."
+		return title(rolloutName(r)) + " goes on slowly, held by evidence: " + have + "."
 	case holdfast.Paused:
-		return title(r.name()) + " is paused: " + have + "."
+		return title(rolloutName(r)) + " is paused: " + have + "."
 	case holdfast.Halted:
-		return title(r.name()) + " was halted and recalled: " + have + "."
+		return title(rolloutName(r)) + " was halted and recalled: " + have + "."
 	case holdfast.Stopped:
-		return title(r.name()) + " was stopped and recalled: " + have + "."
+		return title(rolloutName(r)) + " was stopped and recalled: " + have + "."
 	case holdfast.Complete:
-		return title(r.name()) + " has reached every ring: " + have + "."
+		return title(rolloutName(r)) + " has reached every ring: " + have + "."
 	}
 	return ""
 }
 
-func (r RingProgress) share(n int) string {
+func ringShare(r view.RingProgress, n int) string {
 	if r.Eligible == 0 {
 		return "0%"
 	}
 	return fmt.Sprintf("%.1f%%", 100*math.Min(1, float64(n)/float64(r.Eligible)))
 }
 
-func (r RingProgress) pending() int { return max(0, r.Admitted-r.Clean-r.Harmed) }
+func ringPending(r view.RingProgress) int { return max(0, r.Admitted-r.Clean-r.Harmed) }
 
-func (r RingProgress) words() string {
+func ringWords(r view.RingProgress) string {
 	return fmt.Sprintf("Ring %s: %s of %s admitted, %s clean, %s harmed", r.Name, count(r.Admitted), count(r.Eligible), count(r.Clean), count(r.Harmed))
 }
 
@@ -105,7 +106,7 @@ func rulerMarks(alpha float64) []rulerMark {
 }
 
 // anytimeP is the p-value that may be read at any moment: the least 1/E so far.
-func (d RolloutDetail) anytimeP() string {
+func anytimeP(d view.RolloutDetail) string {
 	best := d.Evidence
 	for _, s := range d.Proof {
 		best = max(best, s.Value)
@@ -117,18 +118,18 @@ func (d RolloutDetail) anytimeP() string {
 	return number(p*math.Pow(10, 6)) + "×10" + superscript(-6)
 }
 
-// risk is pending × hU: how many hosts a fault that can still not be ruled out
+// riskOf is pending × hU: how many hosts a fault that can still not be ruled out
 // would harm among those that have the release and have not proved it.
-func (b Bound) risk() float64 { return float64(b.Pending) * b.HU }
+func riskOf(b view.Bound) float64 { return float64(b.Pending) * b.HU }
 
-func (b Bound) riskShare() string {
+func riskShare(b view.Bound) string {
 	if b.Budget <= 0 {
 		return "0%"
 	}
-	return fmt.Sprintf("%.1f%%", 100*min(1, b.risk()/b.Budget))
+	return fmt.Sprintf("%.1f%%", 100*min(1, riskOf(b)/b.Budget))
 }
 
-func (d RolloutDetail) second() string {
+func secondOf(d view.RolloutDetail) string {
 	if d.Approved == "" {
 		return "nobody yet"
 	}
@@ -137,11 +138,11 @@ func (d RolloutDetail) second() string {
 
 // decided and admissions part the timeline: what was decided, and how it was
 // carried out block by block.
-func (d RolloutDetail) decided() []Entry    { return d.entries(false) }
-func (d RolloutDetail) admissions() []Entry { return d.entries(true) }
+func decided(d view.RolloutDetail) []view.Entry      { return entriesOf(d, false) }
+func admissionsOf(d view.RolloutDetail) []view.Entry { return entriesOf(d, true) }
 
-func (d RolloutDetail) entries(admissions bool) []Entry {
-	var list []Entry
+func entriesOf(d view.RolloutDetail, admissions bool) []view.Entry {
+	var list []view.Entry
 	for _, e := range d.Timeline {
 		if (e.Kind == "admit") == admissions {
 			list = append(list, e)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 func TestEveryPageKeepsThePolicy(t *testing.T) {
@@ -351,8 +352,8 @@ func TestHintsReachOpenPages(t *testing.T) {
 	for {
 		select {
 		case <-tick.C: // the stream may not listen yet, and hints may be lost
-			st.f.hint(TopicFindings)
-			st.f.hint(TopicFleet)
+			st.f.hint(view.TopicFindings)
+			st.f.hint(view.TopicFleet)
 		case l, ok := <-lines:
 			if !ok {
 				t.Fatal("the stream ended")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // count writes n with a comma at every thousand.
@@ -143,18 +144,18 @@ func sentence(parts []string) string {
 }
 
 // stateWords say a host state to a person.
-var stateWords = map[HostState]string{
-	Protected: "protected", Probation: "in probation", PutBack: "put back",
-	SafeMode: "safe mode", Bare: "no content", Silent: "silent",
+var stateWords = map[view.HostState]string{
+	view.Protected: "protected", view.Probation: "in probation", view.PutBack: "put back",
+	view.SafeMode: "safe mode", view.Bare: "no content", view.Silent: "silent",
 }
 
-var stateMeanings = map[HostState]string{
-	Protected: "Runs content that has proved itself on this host.",
-	Probation: "Runs content that is still proving itself; the guard puts the previous back if it fails.",
-	PutBack:   "Its latest candidate failed. The guard put the previous content back, and that runs.",
-	SafeMode:  "Runs no content, but is reachable, and needs no hands.",
-	Bare:      "Is enrolled and has not been given content yet.",
-	Silent:    "Has no connection to the control plane. Its guard protects it by itself.",
+var stateMeanings = map[view.HostState]string{
+	view.Protected: "Runs content that has proved itself on this host.",
+	view.Probation: "Runs content that is still proving itself; the guard puts the previous back if it fails.",
+	view.PutBack:   "Its latest candidate failed. The guard put the previous content back, and that runs.",
+	view.SafeMode:  "Runs no content, but is reachable, and needs no hands.",
+	view.Bare:      "Is enrolled and has not been given content yet.",
+	view.Silent:    "Has no connection to the control plane. Its guard protects it by itself.",
 }
 
 // phaseIcons and phaseTones give each phase a shape as well as a colour.

@@ -7,13 +7,13 @@ import (
 	"sync"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Bundles lists everything registered, latest first.
-func (s *Source) Bundles(ctx context.Context) ([]console.BundleRow, error) {
+func (s *Source) Bundles(ctx context.Context) ([]view.BundleRow, error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (s *Source) Bundles(ctx context.Context) ([]console.BundleRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rows []console.BundleRow
+	var rows []view.BundleRow
 	for _, b := range bundles {
 		row, _, err := s.bundleRow(ctx, b, f, of)
 		if err != nil {
@@ -60,8 +60,8 @@ func (s *Source) latestReleases(ctx context.Context) (map[holdfast.Digest]holdfa
 	return of, nil
 }
 
-func (s *Source) bundleRow(ctx context.Context, b holdfast.Bundle, f *snapshot, of map[holdfast.Digest]holdfast.Rollout) (console.BundleRow, *holdfast.Verdict, error) {
-	row := console.BundleRow{Bundle: b, Release: of[b.Digest].Release, Phase: of[b.Digest].Phase, Hosts: f.running[b.Digest]}
+func (s *Source) bundleRow(ctx context.Context, b holdfast.Bundle, f *snapshot, of map[holdfast.Digest]holdfast.Rollout) (view.BundleRow, *holdfast.Verdict, error) {
+	row := view.BundleRow{Bundle: b, Release: of[b.Digest].Release, Phase: of[b.Digest].Phase, Hosts: f.running[b.Digest]}
 	v, _, err := s.Store.Verdict(ctx, b.Digest)
 	if holdfast.KindOf(err) == holdfast.NotFound && err != nil {
 		return row, nil, nil
@@ -77,7 +77,7 @@ func (s *Source) bundleRow(ctx context.Context, b holdfast.Bundle, f *snapshot, 
 }
 
 // Bundle returns a bundle with what is in it and what rehearsal said.
-func (s *Source) Bundle(ctx context.Context, d holdfast.Digest) (detail console.BundleDetail, err error) {
+func (s *Source) Bundle(ctx context.Context, d holdfast.Digest) (detail view.BundleDetail, err error) {
 	b, err := s.Store.Bundle(ctx, d)
 	if err != nil {
 		return detail, err
@@ -113,12 +113,12 @@ func (s *Source) Bundle(ctx context.Context, d holdfast.Digest) (detail console.
 // never changes.
 type ruleCache struct {
 	mu sync.Mutex
-	by map[holdfast.Digest][]console.RuleRow
+	by map[holdfast.Digest][]view.RuleRow
 }
 
 const bundlesKept = 16
 
-func (s *Source) rulesIn(d holdfast.Digest) ([]console.RuleRow, error) {
+func (s *Source) rulesIn(d holdfast.Digest) ([]view.RuleRow, error) {
 	if s.Content == nil || d == "" {
 		return nil, nil
 	}
@@ -140,7 +140,7 @@ func (s *Source) rulesIn(d holdfast.Digest) ([]console.RuleRow, error) {
 	}
 	rows := rulesOf(b)
 	if len(s.rules.by) >= bundlesKept || s.rules.by == nil {
-		s.rules.by = map[holdfast.Digest][]console.RuleRow{}
+		s.rules.by = map[holdfast.Digest][]view.RuleRow{}
 	}
 	s.rules.by[d] = rows
 	return rows, nil
@@ -148,8 +148,8 @@ func (s *Source) rulesIn(d holdfast.Digest) ([]console.RuleRow, error) {
 
 // rulesOf lists the rules of a bundle. What does not parse is not listed: the
 // verdict says what is wrong with it.
-func rulesOf(b *bundle.Bundle) []console.RuleRow {
-	var rows []console.RuleRow
+func rulesOf(b *bundle.Bundle) []view.RuleRow {
+	var rows []view.RuleRow
 	for _, p := range b.Paths("rules") {
 		if ext := strings.ToLower(path.Ext(p)); ext != ".yml" && ext != ".yaml" {
 			continue
@@ -172,6 +172,6 @@ func rulesOf(b *bundle.Bundle) []console.RuleRow {
 	return rows
 }
 
-func ruleRow(m *sigma.Meta, source, file string) console.RuleRow {
-	return console.RuleRow{ID: m.Key(), Title: m.Title, Level: holdfast.Severity(m.Level), Techniques: m.Techniques(), LogSource: source, File: file}
+func ruleRow(m *sigma.Meta, source, file string) view.RuleRow {
+	return view.RuleRow{ID: m.Key(), Title: m.Title, Level: holdfast.Severity(m.Level), Techniques: m.Techniques(), LogSource: source, File: file}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // proofs remembers how the evidence of rollouts moved while this process ran.
@@ -16,14 +16,14 @@ import (
 // something was decided on it: after a restart the curve has only those points.
 type proofs struct {
 	mu sync.Mutex
-	by map[holdfast.ReleaseID][]console.Sample
+	by map[holdfast.ReleaseID][]view.Sample
 }
 
-func (p *proofs) add(id holdfast.ReleaseID, s console.Sample) {
+func (p *proofs) add(id holdfast.ReleaseID, s view.Sample) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.by == nil {
-		p.by = map[holdfast.ReleaseID][]console.Sample{}
+		p.by = map[holdfast.ReleaseID][]view.Sample{}
 	}
 	all := p.by[id]
 	if n := len(all); n > 0 && all[n-1].Value == s.Value {
@@ -44,25 +44,25 @@ func (p *proofs) add(id holdfast.ReleaseID, s console.Sample) {
 }
 
 // of is the curve of a rollout, from E = 1 at its start to now.
-func (p *proofs) of(id holdfast.ReleaseID, d console.RolloutDetail) []console.Sample {
-	all := []console.Sample{{At: d.Started, Value: 1}}
+func (p *proofs) of(id holdfast.ReleaseID, d view.RolloutDetail) []view.Sample {
+	all := []view.Sample{{At: d.Started, Value: 1}}
 	for _, e := range d.Timeline {
 		if v, ok := evidenceIn(e); ok {
-			all = append(all, console.Sample{At: e.At, Value: v})
+			all = append(all, view.Sample{At: e.At, Value: v})
 		}
 	}
 	p.mu.Lock()
 	all = append(all, p.by[id]...)
 	p.mu.Unlock()
-	slices.SortStableFunc(all, func(a, b console.Sample) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(all, func(a, b view.Sample) int { return a.At.Compare(b.At) })
 	if d.Ended.IsZero() {
-		return append(all, console.Sample{At: d.Now, Value: d.Evidence})
+		return append(all, view.Sample{At: d.Now, Value: d.Evidence})
 	}
 	return all
 }
 
 // evidenceIn reads the E that halted a rollout out of its entry.
-func evidenceIn(e console.Entry) (float64, bool) {
+func evidenceIn(e view.Entry) (float64, bool) {
 	if e.Kind != "halt" {
 		return 0, false
 	}
@@ -92,7 +92,7 @@ func (s *Source) Run(ctx context.Context, heartbeat time.Duration) error {
 		}
 		for _, r := range driven {
 			if v, ok := s.Driver.View(r.Release); ok && len(v.State.Evidence) > 0 && !v.Phase.Done() {
-				s.proofs.add(r.Release, console.Sample{At: s.Now(), Value: v.State.Evidence[0].E})
+				s.proofs.add(r.Release, view.Sample{At: s.Now(), Value: v.State.Evidence[0].E})
 			}
 		}
 	}

@@ -13,9 +13,9 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Driver is what drives rollouts, for what is not stored at every moment.
@@ -50,20 +50,20 @@ type Config struct {
 	Now        func() time.Time // nil: time.Now
 }
 
-// Source implements console.Source. It is safe for concurrent use.
+// Source implements view.Source. It is safe for concurrent use.
 type Source struct {
 	Config
 	enrolled cached[[]holdfast.Host]
 	fleet    cached[*snapshot]
-	trends   cached[console.Trend]
-	list     cached[[]console.RolloutRow]
+	trends   cached[view.Trend]
+	list     cached[[]view.RolloutRow]
 	details  details
 	settled  settledRows
 	rules    ruleCache
 	proofs   proofs
 }
 
-var _ console.Source = (*Source)(nil)
+var _ view.Source = (*Source)(nil)
 
 // New returns a Source. Run makes it remember how evidence moved.
 func New(c Config) *Source {
@@ -121,20 +121,20 @@ func (c *cached[T]) forget() {
 // details keeps the rollouts that people look at.
 type details struct {
 	mu sync.Mutex
-	by map[holdfast.ReleaseID]*cached[console.RolloutDetail]
+	by map[holdfast.ReleaseID]*cached[view.RolloutDetail]
 }
 
 const detailsKept = 32
 
-func (d *details) of(id holdfast.ReleaseID, load func(context.Context) (console.RolloutDetail, error)) *cached[console.RolloutDetail] {
+func (d *details) of(id holdfast.ReleaseID, load func(context.Context) (view.RolloutDetail, error)) *cached[view.RolloutDetail] {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.by[id]
 	if c == nil {
 		if d.by == nil || len(d.by) >= detailsKept {
-			d.by = map[holdfast.ReleaseID]*cached[console.RolloutDetail]{}
+			d.by = map[holdfast.ReleaseID]*cached[view.RolloutDetail]{}
 		}
-		c = &cached[console.RolloutDetail]{load: load}
+		c = &cached[view.RolloutDetail]{load: load}
 		d.by[id] = c
 	}
 	return c

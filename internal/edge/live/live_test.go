@@ -28,6 +28,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
 	"github.com/holdfast-security/holdfast/internal/trust/tlog"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // world is a real store, a real reconciler and hosts that obey or die, in
@@ -141,7 +142,7 @@ func (w *world) pass(seconds int, until ...holdfast.Phase) holdfast.Phase {
 		}
 		if v, ok := w.service.View(w.release); ok {
 			if len(v.State.Evidence) > 0 {
-				w.source.proofs.add(w.release, console.Sample{At: w.now, Value: v.State.Evidence[0].E})
+				w.source.proofs.add(w.release, view.Sample{At: w.now, Value: v.State.Evidence[0].E})
 			}
 			for _, p := range until {
 				if v.Phase == p {
@@ -171,7 +172,7 @@ func (w *world) obey(h *holdfast.Host, o holdfast.Offer) {
 	}
 }
 
-func (w *world) rollout() console.RolloutDetail {
+func (w *world) rollout() view.RolloutDetail {
 	w.t.Helper()
 	w.source.forget()
 	d, err := w.source.Rollout(w.t.Context(), w.release)
@@ -264,7 +265,7 @@ func TestHaltedRolloutShowsHarmEvidenceAndRecall(t *testing.T) {
 		t.Errorf("why %q, timeline %+v, proof %v", d.Why, d.Timeline[0], d.Proof)
 	}
 	d0, err := w.source.Host(t.Context(), d.Harms[0].Host)
-	if err != nil || len(d0.Harms) == 0 || d0.State != console.PutBack {
+	if err != nil || len(d0.Harms) == 0 || d0.State != view.PutBack {
 		t.Errorf("harmed host: state %s, %d harms, err %v", d0.State, len(d0.Harms), err)
 	}
 
@@ -293,17 +294,17 @@ func TestFindingsAreSearchedAndPaged(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		q           console.FindingQuery
+		q           view.FindingQuery
 		total, rows int
 	}{
-		{console.FindingQuery{Page: 1, Size: 50}, 130, 50},
-		{console.FindingQuery{Page: 3, Size: 50}, 130, 30},
-		{console.FindingQuery{Page: 9, Size: 50}, 130, 0},
-		{console.FindingQuery{Severity: "low", Page: 1, Size: 50}, 65, 50},
-		{console.FindingQuery{Host: w.hosts[2].ID, Page: 1, Size: 50}, 26, 26},
-		{console.FindingQuery{Text: "ID 77", Page: 1, Size: 50}, 1, 1},
-		{console.FindingQuery{Technique: "t1505", Page: 2, Size: 100}, 130, 30},
-		{console.FindingQuery{Technique: "T150", Page: 1, Size: 100}, 0, 0},
+		{view.FindingQuery{Page: 1, Size: 50}, 130, 50},
+		{view.FindingQuery{Page: 3, Size: 50}, 130, 30},
+		{view.FindingQuery{Page: 9, Size: 50}, 130, 0},
+		{view.FindingQuery{Severity: "low", Page: 1, Size: 50}, 65, 50},
+		{view.FindingQuery{Host: w.hosts[2].ID, Page: 1, Size: 50}, 26, 26},
+		{view.FindingQuery{Text: "ID 77", Page: 1, Size: 50}, 1, 1},
+		{view.FindingQuery{Technique: "t1505", Page: 2, Size: 100}, 130, 30},
+		{view.FindingQuery{Technique: "T150", Page: 1, Size: 100}, 0, 0},
 	} {
 		p, err := w.source.Findings(t.Context(), c.q)
 		if err != nil || p.Total != c.total || len(p.Findings) != c.rows {
@@ -330,24 +331,24 @@ func TestHostsAreSelected(t *testing.T) {
 	w := newWorld(t, false)
 	w.service.Disconnected(t.Context(), w.hosts[3].ID, w.now)
 	for _, c := range []struct {
-		q    console.HostQuery
+		q    view.HostQuery
 		want int
 	}{
-		{console.HostQuery{}, 80},
-		{console.HostQuery{Kind: "real"}, 1},
-		{console.HostQuery{Text: "SIM-007 debian"}, 1},
-		{console.HostQuery{Text: "nothing like it"}, 0},
-		{console.HostQuery{State: console.Silent}, 1},
-		{console.HostQuery{Role: "laptop"}, 0},
+		{view.HostQuery{}, 80},
+		{view.HostQuery{Kind: "real"}, 1},
+		{view.HostQuery{Text: "SIM-007 debian"}, 1},
+		{view.HostQuery{Text: "nothing like it"}, 0},
+		{view.HostQuery{State: view.Silent}, 1},
+		{view.HostQuery{Role: "laptop"}, 0},
 	} {
 		p, err := w.source.Hosts(t.Context(), c.q)
 		if err != nil || p.Total != c.want {
 			t.Errorf("%+v: %d hosts, err %v; want %d", c.q, p.Total, err, c.want)
 		}
 	}
-	internal, err := w.source.Hosts(t.Context(), console.HostQuery{Ring: "internal", Page: 1, Size: 100})
-	early, err2 := w.source.Hosts(t.Context(), console.HostQuery{Ring: "early", Page: 1, Size: 100})
-	general, err3 := w.source.Hosts(t.Context(), console.HostQuery{Ring: "general", Page: 1, Size: 100})
+	internal, err := w.source.Hosts(t.Context(), view.HostQuery{Ring: "internal", Page: 1, Size: 100})
+	early, err2 := w.source.Hosts(t.Context(), view.HostQuery{Ring: "early", Page: 1, Size: 100})
+	general, err3 := w.source.Hosts(t.Context(), view.HostQuery{Ring: "general", Page: 1, Size: 100})
 	if err := errors.Join(err, err2, err3); internal.Total+early.Total+general.Total != 80 || internal.Total*early.Total == 0 || err != nil {
 		t.Errorf("rings hold %d, %d and %d, err %v", internal.Total, early.Total, general.Total, err)
 	}
@@ -368,7 +369,7 @@ func TestExportedRecordVerifies(t *testing.T) {
 	if _, err := tlog.VerifyExport(z, tlog.Against{Public: w.source.LogKey}, func(holdfast.Entry) error { entries++; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	p, err := w.source.Record(t.Context(), console.RecordQuery{Size: 5})
+	p, err := w.source.Record(t.Context(), view.RecordQuery{Size: 5})
 	if err != nil || int(p.Size) != entries || len(p.Entries) != 5 || !strings.Contains(p.Checkpoint, "holdfast.test/record") {
 		t.Errorf("the page says %d entries, the export has %d; checkpoint %q; err %v", p.Size, entries, p.Checkpoint, err)
 	}
@@ -380,7 +381,7 @@ func TestConsoleOverTheRealThing(t *testing.T) {
 	w := newWorld(t, false)
 	c := console.New(console.Config{
 		Source: w.source, Actions: w.service, Accounts: w.store, Hints: Hints{&bus.Local{}},
-		Clock: console.Clock{Name: "local", Heartbeat: time.Second, Window: 10 * time.Second}, PlainHTTP: true,
+		Clock: view.Clock{Name: "local", Heartbeat: time.Second, Window: 10 * time.Second}, PlainHTTP: true,
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	s := httptest.NewServer(c)

@@ -10,26 +10,26 @@ import (
 	modtlog "golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
 	"github.com/holdfast-security/holdfast/internal/trust/tlog"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // entry is a leaf of the record as people see it.
-func entry(l store.Leaf) console.Entry {
+func entry(l store.Leaf) view.Entry {
 	hash := modtlog.RecordHash(l.Bytes)
 	var body bytes.Buffer
 	if json.Indent(&body, l.Bytes, "", "  ") != nil {
 		body.Write(l.Bytes)
 	}
-	return console.Entry{
+	return view.Entry{
 		Index: l.Seq, At: l.At, Kind: l.Kind, By: l.By, Release: l.Release, Summary: l.Text,
 		Hash: hex.EncodeToString(hash[:]), Body: body.String(),
 	}
 }
 
 // Record returns a page of the record, newest first.
-func (s *Source) Record(ctx context.Context, q console.RecordQuery) (p console.RecordPage, err error) {
+func (s *Source) Record(ctx context.Context, q view.RecordQuery) (p view.RecordPage, err error) {
 	if p.Size, err = s.Store.RecordSize(ctx); err != nil {
 		return p, err
 	}

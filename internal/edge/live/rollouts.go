@@ -12,8 +12,8 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // What a rollout page shows at most.
@@ -114,16 +114,16 @@ func (st *stand) evidence() rollout.Evidence {
 	return rollout.Evidence{E: 1, Peak: 1, Pooled: 1, Limit: 1 / st.policy.Alpha}
 }
 
-func (st *stand) row(f *snapshot) console.RolloutRow {
+func (st *stand) row(f *snapshot) view.RolloutRow {
 	ev := st.evidence()
-	row := console.RolloutRow{Release: st.Release, Phase: st.stored.Phase, Started: st.started, Evidence: ev.E, Alpha: 1 / ev.Limit}
+	row := view.RolloutRow{Release: st.Release, Phase: st.stored.Phase, Started: st.started, Evidence: ev.E, Alpha: 1 / ev.Limit}
 	if row.Phase.Done() {
 		row.Ended = st.stored.Updated
 	}
 	eligible := f.eligible(st.Release.Rings, st.Org)
 	for i, r := range st.Release.Rings {
 		n, p := st.byRing[i][holdfast.New], st.byRing[i][holdfast.Placebo]
-		g := console.RingProgress{
+		g := view.RingProgress{
 			Ring: r, Opens: st.Release.Rings.Opens(i, st.Signed), Eligible: max(eligible[i], n.Admitted),
 			Admitted: n.Admitted, Placebo: p.Admitted, Clean: n.Clean, Harmed: st.harmed[i], Recalled: n.Returned,
 		}
@@ -143,7 +143,7 @@ func (st *stand) row(f *snapshot) console.RolloutRow {
 const mostRollouts = 100
 
 // Rollouts lists the rollouts, newest release first.
-func (s *Source) Rollouts(ctx context.Context) ([]console.RolloutRow, error) {
+func (s *Source) Rollouts(ctx context.Context) ([]view.RolloutRow, error) {
 	rows, err := s.list.get(ctx)
 	return slices.Clone(rows), err
 }
@@ -153,11 +153,11 @@ type settledRows map[holdfast.ReleaseID]settledRow
 
 type settledRow struct {
 	version int64
-	row     console.RolloutRow
+	row     view.RolloutRow
 }
 
 // readRollouts is called by one goroutine at a time.
-func (s *Source) readRollouts(ctx context.Context) ([]console.RolloutRow, error) {
+func (s *Source) readRollouts(ctx context.Context) ([]view.RolloutRow, error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (s *Source) readRollouts(ctx context.Context) ([]console.RolloutRow, error)
 	if err != nil {
 		return nil, err
 	}
-	var rows []console.RolloutRow
+	var rows []view.RolloutRow
 	known := settledRows{}
 	for _, r := range all[:min(len(all), mostRollouts)] {
 		k, ok := s.settled[r.Release]
@@ -193,11 +193,11 @@ func (s *Source) readRollouts(ctx context.Context) ([]console.RolloutRow, error)
 }
 
 // Rollout returns all there is to see of one rollout.
-func (s *Source) Rollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
-	return s.details.of(id, func(ctx context.Context) (console.RolloutDetail, error) { return s.readRollout(ctx, id) }).get(ctx)
+func (s *Source) Rollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
+	return s.details.of(id, func(ctx context.Context) (view.RolloutDetail, error) { return s.readRollout(ctx, id) }).get(ctx)
 }
 
-func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d console.RolloutDetail, err error) {
+func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
 	stored, err := s.Store.Rollout(ctx, id)
 	if err != nil {
 		return d, err
@@ -210,7 +210,7 @@ func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d cons
 	if err != nil {
 		return d, err
 	}
-	d = console.RolloutDetail{RolloutRow: st.row(f), Now: s.Now(), Pooled: st.evidence().Pooled, Why: sentence(st.state.Why)}
+	d = view.RolloutDetail{RolloutRow: st.row(f), Now: s.Now(), Pooled: st.evidence().Pooled, Why: sentence(st.state.Why)}
 	if st.state.Collapsed && !d.Phase.Done() {
 		d.Why = strings.TrimSpace(d.Why + " So small a fleet is paced as one ring after the first.")
 	}
@@ -250,7 +250,7 @@ func sentence(s string) string {
 
 // ended is when a rollout that is over was decided; what was stored later only
 // carried that out.
-func ended(d console.RolloutDetail) time.Time {
+func ended(d view.RolloutDetail) time.Time {
 	if !d.Phase.Done() {
 		return time.Time{}
 	}
@@ -265,7 +265,7 @@ func ended(d console.RolloutDetail) time.Time {
 
 // exposure fills in A(t), and returns the strata in which somebody was given
 // the release.
-func (s *Source) exposure(ctx context.Context, d *console.RolloutDetail) ([]holdfast.Stratum, error) {
+func (s *Source) exposure(ctx context.Context, d *view.RolloutDetail) ([]holdfast.Stratum, error) {
 	tried := map[holdfast.Stratum]bool{}
 	n, every := 0, 1
 	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: d.ID, Arm: holdfast.New}, func(a holdfast.Admission) error {
@@ -276,7 +276,7 @@ func (s *Source) exposure(ctx context.Context, d *console.RolloutDetail) ([]hold
 			return nil
 		}
 		if n%every == 0 {
-			d.Exposure = append(d.Exposure, console.Sample{At: a.At, Value: float64(n)})
+			d.Exposure = append(d.Exposure, view.Sample{At: a.At, Value: float64(n)})
 		}
 		if len(d.Exposure) > mostSamples { // keep every second
 			every *= 2
@@ -288,7 +288,7 @@ func (s *Source) exposure(ctx context.Context, d *console.RolloutDetail) ([]hold
 		return nil
 	})
 	if len(d.Exposure) > 0 {
-		d.Exposure = append([]console.Sample{{At: d.Started}}, d.Exposure...)
+		d.Exposure = append([]view.Sample{{At: d.Started}}, d.Exposure...)
 		d.Exposure[len(d.Exposure)-1].Value = float64(n)
 	}
 	var list []holdfast.Stratum
@@ -298,9 +298,9 @@ func (s *Source) exposure(ctx context.Context, d *console.RolloutDetail) ([]hold
 	return list, err
 }
 
-func (s *Source) timeline(ctx context.Context, id holdfast.ReleaseID) ([]console.Entry, error) {
+func (s *Source) timeline(ctx context.Context, id holdfast.ReleaseID) ([]view.Entry, error) {
 	leaves, err := s.Store.Record(ctx, store.RecordFilter{Release: id, Limit: mostTimeline})
-	var list []console.Entry
+	var list []view.Entry
 	for _, l := range leaves {
 		list = append(list, entry(l))
 	}
@@ -308,13 +308,13 @@ func (s *Source) timeline(ctx context.Context, id holdfast.ReleaseID) ([]console
 }
 
 // bound is what can still not be ruled out (halting.md §3).
-func (st *stand) bound(d console.RolloutDetail, f *snapshot, tried []holdfast.Stratum) console.Bound {
+func (st *stand) bound(d view.RolloutDetail, f *snapshot, tried []holdfast.Stratum) view.Bound {
 	p := st.policy
 	kappa := p.Kappa
 	if st.stored.Phase == holdfast.Held {
 		kappa = p.HoldKappa
 	}
-	b := console.Bound{
+	b := view.Bound{
 		Delta: p.Delta, HU: rollout.HarmBound(d.Clean, d.Harmed, p.Delta), Pending: max(0, d.Admitted-d.Clean-d.Harmed),
 		Budget: kappa * math.Log(2/p.Delta),
 	}
@@ -334,14 +334,14 @@ func (st *stand) bound(d console.RolloutDetail, f *snapshot, tried []holdfast.St
 		b.Pending = 0
 	}
 	for _, delay := range []time.Duration{p.Fast, 6 * p.Fast, 144 * p.Fast} {
-		b.Latent = append(b.Latent, console.Latent{Delay: delay, Hosts: exposedBy(d, delay)})
+		b.Latent = append(b.Latent, view.Latent{Delay: delay, Hosts: exposedBy(d, delay)})
 	}
 	return b
 }
 
 // exposedBy is A(delay): known if the moment has passed or nobody is added any
 // more, else every host the release is for.
-func exposedBy(d console.RolloutDetail, delay time.Duration) int {
+func exposedBy(d view.RolloutDetail, delay time.Duration) int {
 	at := d.Started.Add(delay)
 	if at.After(d.Now) && !d.Phase.Done() {
 		return d.Eligible
@@ -355,7 +355,7 @@ func exposedBy(d console.RolloutDetail, delay time.Duration) int {
 	return n
 }
 
-func (s *Source) harms(ctx context.Context, d *console.RolloutDetail, f *snapshot) error {
+func (s *Source) harms(ctx context.Context, d *view.RolloutDetail, f *snapshot) error {
 	all, err := s.Store.Harms(ctx, d.ID, 0, 10_000)
 	if err != nil {
 		return err
@@ -364,7 +364,7 @@ func (s *Source) harms(ctx context.Context, d *console.RolloutDetail, f *snapsho
 		if len(d.Harms) == mostHarms {
 			break
 		}
-		row := console.HarmRow{Harm: h, Hostname: f.hostname(h.Host)}
+		row := view.HarmRow{Harm: h, Hostname: f.hostname(h.Host)}
 		if host := f.host(h.Host); host != nil {
 			row.Back = host.State.IsProtected() && (h.Arm != holdfast.New || host.Report.Running[d.Bundle.Channel] != d.Bundle.Digest)
 		}
@@ -373,8 +373,8 @@ func (s *Source) harms(ctx context.Context, d *console.RolloutDetail, f *snapsho
 	return nil
 }
 
-func (st *stand) recall(row console.RolloutRow) console.Recall {
-	r := console.Recall{Hosts: row.Admitted}
+func (st *stand) recall(row view.RolloutRow) view.Recall {
+	r := view.Recall{Hosts: row.Admitted}
 	if st.driven {
 		r.Back = max(0, row.Admitted-st.view.Outstanding)
 		return r

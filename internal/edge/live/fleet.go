@@ -10,8 +10,8 @@ import (
 	"sync"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // dotsUpTo is the largest fleet that the overview draws host by host.
@@ -19,7 +19,7 @@ const dotsUpTo = 1500
 
 // snapshot is the fleet as it was a moment ago, by host name.
 type snapshot struct {
-	hosts    []console.HostRow
+	hosts    []view.HostRow
 	byID     map[holdfast.HostID]int
 	plan     holdfast.RingPlan
 	versions map[holdfast.Digest]string
@@ -55,7 +55,7 @@ func (f *snapshot) eligible(plan holdfast.RingPlan, org holdfast.OrgID) []int {
 	return n
 }
 
-func (f *snapshot) host(id holdfast.HostID) *console.HostRow {
+func (f *snapshot) host(id holdfast.HostID) *view.HostRow {
 	if i, ok := f.byID[id]; ok {
 		return &f.hosts[i]
 	}
@@ -82,7 +82,7 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.hosts = make([]console.HostRow, 0, len(enrolled))
+	f.hosts = make([]view.HostRow, 0, len(enrolled))
 	for _, h := range enrolled {
 		// What a host said last is not stored if nothing about it changed.
 		if now, ok := s.Driver.Host(h.ID); ok {
@@ -92,9 +92,9 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 			f.running[d]++
 		}
 		f.strata[h.Attributes.Stratum()]++
-		f.hosts = append(f.hosts, console.HostRow{Host: h, State: console.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name})
+		f.hosts = append(f.hosts, view.HostRow{Host: h, State: view.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name})
 	}
-	slices.SortFunc(f.hosts, func(a, b console.HostRow) int {
+	slices.SortFunc(f.hosts, func(a, b view.HostRow) int {
 		return cmp.Or(cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname), cmp.Compare(a.ID, b.ID))
 	})
 	for i, h := range f.hosts {
@@ -116,7 +116,7 @@ func (s *Source) readEnrolled(ctx context.Context) ([]holdfast.Host, error) {
 }
 
 // labels names what a host runs, for people.
-func (f *snapshot) labels(h *console.HostRow) []string {
+func (f *snapshot) labels(h *view.HostRow) []string {
 	var labels []string
 	for _, c := range holdfast.Channels {
 		if d, ok := h.Report.Running[c]; ok {
@@ -158,13 +158,13 @@ func (s *Source) plan(ctx context.Context) (holdfast.RingPlan, error) {
 }
 
 // Hosts returns one page of the hosts that q selects.
-func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPage, error) {
+func (s *Source) Hosts(ctx context.Context, q view.HostQuery) (view.HostPage, error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
-		return console.HostPage{}, err
+		return view.HostPage{}, err
 	}
 	roles, builds := map[string]bool{}, map[string]bool{}
-	var all []*console.HostRow
+	var all []*view.HostRow
 	for i := range f.hosts {
 		h := &f.hosts[i]
 		roles[h.Attributes.Role], builds[h.Attributes.Version] = true, true
@@ -172,7 +172,7 @@ func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPa
 			all = append(all, h)
 		}
 	}
-	p := console.HostPage{Total: len(all), Roles: names(roles), Builds: names(builds)}
+	p := view.HostPage{Total: len(all), Roles: names(roles), Builds: names(builds)}
 	for _, r := range f.plan {
 		p.Rings = append(p.Rings, r.Name)
 	}
@@ -184,7 +184,7 @@ func (s *Source) Hosts(ctx context.Context, q console.HostQuery) (console.HostPa
 	return p, nil
 }
 
-func (f *snapshot) selects(q console.HostQuery, h *console.HostRow) bool {
+func (f *snapshot) selects(q view.HostQuery, h *view.HostRow) bool {
 	a := h.Attributes
 	return (q.State == "" || q.State == h.State) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
 		(q.Build == "" || q.Build == a.Version || q.Build == string(a.Build)) &&
@@ -215,7 +215,7 @@ func page[T any](all []T, number, size int) []T {
 }
 
 // Host returns one host with what happened to it.
-func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d console.HostDetail, err error) {
+func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d view.HostDetail, err error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return d, err
@@ -224,7 +224,7 @@ func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d console.HostDe
 	if row == nil {
 		return d, holdfast.Errorf(holdfast.NotFound, "there is no host %s", id)
 	}
-	d = console.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
+	d = view.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
 	d.Labels = f.labels(row)
 	if d.Harms, err = s.harmsOf(ctx, id); err != nil {
 		return d, err

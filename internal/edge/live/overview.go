@@ -9,21 +9,21 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Overview sums the installation up.
-func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
+func (s *Source) Overview(ctx context.Context) (o view.Overview, err error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return o, err
 	}
-	o = console.Overview{Now: s.Now(), Hosts: len(f.hosts), States: map[console.HostState]int{}}
-	o.Rings = make([]console.RingStates, len(f.plan))
-	ring := map[string]*console.RingStates{}
+	o = view.Overview{Now: s.Now(), Hosts: len(f.hosts), States: map[view.HostState]int{}}
+	o.Rings = make([]view.RingStates, len(f.plan))
+	ring := map[string]*view.RingStates{}
 	for i, r := range f.plan {
-		o.Rings[i] = console.RingStates{Name: r.Name, States: map[console.HostState]int{}}
+		o.Rings[i] = view.RingStates{Name: r.Name, States: map[view.HostState]int{}}
 		ring[r.Name] = &o.Rings[i]
 	}
 	builds := map[holdfast.Digest]*buildTally{}
@@ -37,7 +37,7 @@ func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
 		r.Hosts++
 		r.States[h.State]++
 		if len(f.hosts) <= dotsUpTo {
-			r.Of = append(r.Of, console.HostDot{ID: h.ID, Hostname: h.Attributes.Hostname, State: h.State, Simulated: h.Simulated})
+			r.Of = append(r.Of, view.HostDot{ID: h.ID, Hostname: h.Attributes.Hostname, State: h.State, Simulated: h.Simulated})
 		}
 		tally(builds, h)
 		o.Loss.Events += h.Report.Events
@@ -48,7 +48,7 @@ func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
 	for _, b := range builds {
 		o.Builds = append(o.Builds, b.count())
 	}
-	slices.SortFunc(o.Builds, func(a, b console.BuildCount) int {
+	slices.SortFunc(o.Builds, func(a, b view.BuildCount) int {
 		return cmp.Or(cmp.Compare(b.Hosts, a.Hosts), cmp.Compare(b.Version, a.Version), cmp.Compare(a.Digest, b.Digest))
 	})
 	if o.Trend, err = s.trends.get(ctx); err != nil {
@@ -73,14 +73,14 @@ func (s *Source) Overview(ctx context.Context) (o console.Overview, err error) {
 }
 
 type buildTally struct {
-	console.BuildCount
+	view.BuildCount
 	sensors map[string]int
 }
 
-func tally(all map[holdfast.Digest]*buildTally, h *console.HostRow) {
+func tally(all map[holdfast.Digest]*buildTally, h *view.HostRow) {
 	b := all[h.Attributes.Build]
 	if b == nil {
-		b = &buildTally{console.BuildCount{Version: h.Attributes.Version, Digest: h.Attributes.Build}, map[string]int{}}
+		b = &buildTally{view.BuildCount{Version: h.Attributes.Version, Digest: h.Attributes.Build}, map[string]int{}}
 		all[h.Attributes.Build] = b
 	}
 	b.Hosts++
@@ -90,7 +90,7 @@ func tally(all map[holdfast.Digest]*buildTally, h *console.HostRow) {
 	}
 }
 
-func (b *buildTally) count() console.BuildCount {
+func (b *buildTally) count() view.BuildCount {
 	tiers := slices.SortedFunc(maps.Keys(b.sensors), func(x, y string) int {
 		return cmp.Or(cmp.Compare(b.sensors[y], b.sensors[x]), cmp.Compare(x, y))
 	})
@@ -102,9 +102,9 @@ func (b *buildTally) count() console.BuildCount {
 // leaves them to the record.
 var routine = map[string]bool{"admit": true, "note": true, "build": true, "metadata": true}
 
-func (s *Source) decisions(ctx context.Context, n int) ([]console.Entry, error) {
+func (s *Source) decisions(ctx context.Context, n int) ([]view.Entry, error) {
 	leaves, err := s.Store.Record(ctx, store.RecordFilter{Limit: 200})
-	var list []console.Entry
+	var list []view.Entry
 	for _, l := range leaves {
 		if !routine[l.Kind] && len(list) < n {
 			list = append(list, entry(l))
@@ -117,7 +117,7 @@ func (s *Source) decisions(ctx context.Context, n int) ([]console.Entry, error) 
 // hour; and looks at no more than so many findings.
 const mostTrended = 10_000
 
-func (s *Source) readTrend(ctx context.Context) (t console.Trend, err error) {
+func (s *Source) readTrend(ctx context.Context) (t view.Trend, err error) {
 	f, err := s.fleet.get(ctx)
 	if err != nil {
 		return t, err

@@ -6,15 +6,15 @@ import (
 	"strings"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // mostSearched is how many of the newest findings a list goes through.
 const mostSearched = 10_000
 
 // Findings returns one page of the newest findings that q selects.
-func (s *Source) Findings(ctx context.Context, q console.FindingQuery) (p console.FindingPage, err error) {
+func (s *Source) Findings(ctx context.Context, q view.FindingQuery) (p view.FindingPage, err error) {
 	filter := store.FindingFilter{Host: q.Host, Severity: q.Severity, Limit: mostSearched}
 	searched := q.Text != "" || q.Technique != ""
 	if !searched {
@@ -48,7 +48,7 @@ func (s *Source) Findings(ctx context.Context, q console.FindingQuery) (p consol
 	return p, nil
 }
 
-func matches(q console.FindingQuery, f *holdfast.Finding) bool {
+func matches(q view.FindingQuery, f *holdfast.Finding) bool {
 	if q.Technique != "" && !slices.ContainsFunc(f.Techniques, func(t string) bool {
 		// A technique includes its sub-techniques.
 		return strings.EqualFold(t, q.Technique) || strings.HasPrefix(strings.ToUpper(t), strings.ToUpper(q.Technique)+".")
@@ -69,7 +69,7 @@ func matches(q console.FindingQuery, f *holdfast.Finding) bool {
 }
 
 // Finding returns a finding with its rule.
-func (s *Source) Finding(ctx context.Context, id string) (d console.FindingDetail, err error) {
+func (s *Source) Finding(ctx context.Context, id string) (d view.FindingDetail, err error) {
 	n, err := s.Store.Finding(ctx, id)
 	if err != nil {
 		return d, err
@@ -95,7 +95,7 @@ func (s *Source) Finding(ctx context.Context, id string) (d console.FindingDetai
 	if err != nil {
 		return d, nil // a finding is shown even if its bundle cannot be read any more
 	}
-	if i := slices.IndexFunc(rules, func(r console.RuleRow) bool { return r.ID == d.Finding.Rule }); i >= 0 {
+	if i := slices.IndexFunc(rules, func(r view.RuleRow) bool { return r.ID == d.Finding.Rule }); i >= 0 {
 		d.Rule = &rules[i]
 	}
 	return d, nil

@@ -1,0 +1,87 @@
+package view
+
+import (
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// RolloutRow is a rollout in a list.
+type RolloutRow struct {
+	holdfast.Release
+	Phase    holdfast.Phase `json:"phase"`
+	Started  time.Time      `json:"started"`
+	Ended    time.Time      `json:"ended,omitzero"` // zero while it runs
+	Eligible int            `json:"eligible"`       // hosts the release is for
+	Admitted int            `json:"admitted"`       // hosts that were offered it
+	Clean    int            `json:"clean"`          // of those, past their window without harm
+	Harmed   int            `json:"harmed"`
+	Evidence float64        `json:"evidence"` // E
+	Alpha    float64        `json:"alpha"`
+	Rings    []RingProgress `json:"rings"`
+}
+
+// RingProgress is how far a rollout has come in one ring.
+type RingProgress struct {
+	holdfast.Ring
+	Opens    time.Time `json:"opens"`
+	Eligible int       `json:"eligible"`
+	Admitted int       `json:"admitted"` // got the release
+	Placebo  int       `json:"placebo"`  // re-activated what they had, to compare with
+	Clean    int       `json:"clean"`
+	Harmed   int       `json:"harmed"`
+	Recalled int       `json:"recalled"`
+}
+
+// RolloutDetail is the rollout page.
+type RolloutDetail struct {
+	RolloutRow
+	Now      time.Time `json:"now"`
+	Pooled   float64   `json:"pooled"`   // E of the pool, fast: 10 holds
+	Exposure []Sample  `json:"exposure"` // admitted hosts, A(t)
+	Proof    []Sample  `json:"proof"`    // E over time
+	Bound    Bound     `json:"bound"`
+	Harms    []HarmRow `json:"harms"`    // latest first
+	Timeline []Entry   `json:"timeline"` // latest first
+	Why      string    `json:"why"`      // why it stands where it stands, one sentence
+	Recall   Recall    `json:"recall"`
+	// Overrides are the people who have asked to override the halt.
+	Overrides []string `json:"overrides"`
+}
+
+// Sample is a value at a moment.
+type Sample struct {
+	At    time.Time `json:"at"`
+	Value float64   `json:"value"`
+}
+
+// Bound is what can still not be ruled out (halting.md §3 and goal G7).
+type Bound struct {
+	Delta     float64  `json:"delta"`     // confidence is 1 − Delta
+	HU        float64  `json:"hu"`        // largest lethality still plausible
+	Pending   int      `json:"pending"`   // admitted, neither clean nor harmed
+	Budget    float64  `json:"budget"`    // B: pending × HU stays below it
+	Uncovered float64  `json:"uncovered"` // share of the fleet with a pair of attributes nobody tried
+	Controls  int      `json:"controls"`  // hosts left to compare with
+	Latent    []Latent `json:"latent"`
+}
+
+// Latent is what a fault that shows only after Delay would harm if it were in
+// there: everything exposed by then.
+type Latent struct {
+	Delay time.Duration `json:"delay_ns"`
+	Hosts int           `json:"hosts"`
+}
+
+// Recall counts the way back.
+type Recall struct {
+	Hosts int `json:"hosts"` // that were given the release
+	Back  int `json:"back"`  // of those, that cannot have it any more
+}
+
+// HarmRow is a harm with its host's name.
+type HarmRow struct {
+	holdfast.Harm
+	Hostname string `json:"hostname"`
+	Back     bool   `json:"back"` // the host runs what it had again
+}
