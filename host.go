@@ -74,6 +74,9 @@ type HostReport struct {
 	// Declined names the latest offer (lease) that the host's own checks
 	// refused for good; Reason says why. That is no harm.
 	Declined string `json:"declined,omitempty"`
+	// Consent is the version of the organisation's policy that the host keeps
+	// to; 0 if it keeps to none.
+	Consent int64 `json:"consent,omitempty"`
 	// Cumulative counters since the worker started.
 	Events          uint64 `json:"events"`
 	EventsDropped   uint64 `json:"events_dropped"`

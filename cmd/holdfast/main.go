@@ -106,7 +106,7 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	sim.AddCommand(newSimHostsCommand())
 	sim.AddCommand(newSimCommands(a)...)
 	add("proof", sim, newLogCommand(a), newDrillCommand(a))
-	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a))
+	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a), newConsentCommand(a))
 	return root
 }
 

@@ -50,6 +50,7 @@ A release then waits for a second person: holdfast approve.`,
 	f.StringArrayVar(&r.keys, "key", nil, "file of a publisher's private key (may be repeated)")
 	f.StringVar(&r.profile, "profile", string(holdfast.Standard), "standard, urgent or emergency; none skips a ring")
 	f.StringVar(&r.rings, "rings", "", "NAME:SHARE%:SOAK,… (default internal:1%:0s,early:10%:1h,general:100%:4h)")
+	f.BoolVar(&r.critical, "critical", false, "customers may delay it by 72 hours at most, and not pause it; the publishers sign that")
 	f.StringVar(&r.note, "note", "", "why; it goes on the record")
 	_ = cmd.MarkFlagRequired("verdict")
 	return cmd
@@ -59,6 +60,7 @@ A release then waits for a second person: holdfast approve.`,
 type releasing struct {
 	file, desk, channel, version, verdict, profile, rings, note string
 	keys                                                        []string
+	critical                                                    bool
 }
 
 func (a *app) release(cmd *cobra.Command, r releasing) (rel holdfast.Release, err error) {
@@ -80,7 +82,7 @@ func (a *app) release(cmd *cobra.Command, r releasing) (rel holdfast.Release, er
 	if r.version == "" {
 		return rel, &holdfast.Error{Kind: holdfast.Invalid, What: "a version is needed", Where: "--version"}
 	}
-	n := tuf.NewRelease{Channel: holdfast.Channel(r.channel), Digest: holdfast.DigestOf(data), Size: int64(len(data)), Version: r.version}
+	n := tuf.NewRelease{Channel: holdfast.Channel(r.channel), Digest: holdfast.DigestOf(data), Size: int64(len(data)), Version: r.version, Critical: r.critical}
 	if r.rings != "" {
 		if n.Rings, err = parseRings(r.rings); err != nil {
 			return rel, err

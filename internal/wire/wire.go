@@ -9,6 +9,7 @@ package wire
 
 import (
 	"encoding/hex"
+	"strconv"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,7 +22,14 @@ const (
 	RenewPath = "/v1/renew" // POST RenewRequest, RenewResponse; no certificate needed, it may have expired
 	OpAMPPath = "/v1/opamp" // WebSocket
 	LogsPath  = "/v1/logs"  // POST OTLP ExportLogsServiceRequest
+
+	// GET: the signed policy of the organisation in the client's certificate,
+	// with ConsentTag as its ETag; 404 if there is none.
+	ConsentPath = "/v1/consent"
 )
+
+// ConsentTag is the entity tag of a version of an organisation's policy.
+func ConsentTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
 // MaxMessage bounds one OpAMP message in either direction, in bytes.
 const MaxMessage = 64 << 10

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/attest"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
@@ -26,6 +27,10 @@ type Facts struct {
 	// Verdicts holds envelopes by the bundle that they are about. What is missing
 	// is a reason to refuse.
 	Verdicts map[holdfast.Digest][]byte
+	// Consent is what the host's organisation decided, nil if nothing;
+	// Attributes say which of its groups the host is in.
+	Consent    *consent.Policy
+	Attributes holdfast.Attributes
 }
 
 // Proof is one pair that must have been rehearsed together.
@@ -95,6 +100,14 @@ func Check(f Facts, now time.Time) Decision {
 		d.Action, d.Until = Wait, opens
 		return refuse(Soaking, "ring %s may have %s %s from %s on", ring.Name, r.Channel, r.Version, opens.Format(time.RFC3339))
 	}
+	if a := f.allowed(r, now); !a.Allows(now) {
+		if a.Never {
+			return refuse(Forbidden, "organisation %s does not allow %s %s here: %s (its policy, version %d)", f.Consent.Org, r.Channel, r.Version, a.Why, f.Consent.Version)
+		}
+		d.Action, d.Until = Wait, a.From
+		return refuse(Forbidden, "organisation %s allows %s %s here from %s on: %s (its policy, version %d)",
+			f.Consent.Org, r.Channel, r.Version, a.From.UTC().Format(time.RFC3339), a.Why, f.Consent.Version)
+	}
 	for _, p := range f.Proofs() {
 		if err := f.prove(p); err != nil {
 			return refuse(NoVerdict, "%v", err)
@@ -106,6 +119,22 @@ func Check(f Facts, now time.Time) Decision {
 
 // ring is where the host stands in a release's plan, by its own reckoning.
 func (f Facts) ring(r tuf.Release) holdfast.Ring { return r.Rings[r.Rings.Of(f.Host)] }
+
+// allowed is what the host's organisation says about r.
+func (f Facts) allowed(r tuf.Release, now time.Time) consent.Answer {
+	if f.Consent == nil {
+		return consent.Answer{}
+	}
+	newest := true // of what the host could have
+	for _, o := range f.View.Releases {
+		newest = newest && (o.Channel != r.Channel || o.Sequence <= r.Sequence || !f.approved(o))
+	}
+	last := len(r.Rings) - 1
+	return f.Consent.Ask(f.Host, &f.Attributes, consent.Release{
+		Channel: r.Channel, Version: r.Version, Critical: r.Critical, Signed: r.Signed,
+		Opens: r.Signed.Add(f.ring(r).Soak), General: r.Rings.Opens(last, r.Signed), Newest: newest,
+	}, now)
+}
 
 // approved reports whether the director approves r for the host's ring.
 func (f Facts) approved(r tuf.Release) bool {
@@ -133,8 +162,10 @@ func (f Facts) prove(p Proof) error {
 // the rollout's pace. It goes to the guard's own previous content if that is
 // approved, else to the newest approved content that is older than d. Nothing at
 // all is a way back only if there never was anything before: so whoever holds the
-// server cannot strip hosts by approving nothing.
+// server cannot strip hosts by approving nothing. Nobody's consent is asked: a
+// host that is paused or pinned gives back what was recalled like any other.
 func Return(f Facts, remembered *tuf.Release, now time.Time) Decision {
+	f.Consent = nil
 	d := Decision{Action: Refuse, Channel: f.Channel, From: f.State.Current[f.Channel]}
 	r, ok := f.View.Releases[d.From]
 	if !ok && remembered != nil {

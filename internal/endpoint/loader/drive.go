@@ -18,9 +18,10 @@ import (
 // Loader drives the decisions of one host. It is safe for concurrent use, but
 // works on one thing at a time.
 type Loader struct {
-	cfg    Config
-	mu     sync.Mutex
-	memory memory
+	cfg     Config
+	mu      sync.Mutex
+	memory  memory
+	consent consented
 }
 
 // New checks the configuration, and reads what the loader remembered.
@@ -57,6 +58,9 @@ func New(cfg Config) (*Loader, error) {
 		return nil, err
 	}
 	l := &Loader{cfg: cfg}
+	if err := l.restore(); err != nil {
+		return nil, err
+	}
 	return l, l.memory.load(cfg.State)
 }
 
@@ -75,13 +79,16 @@ func (l *Loader) Consider(ctx context.Context, host State, o holdfast.Offer, now
 		d.Action, d.Cause, d.Reason = Wait, NoLease, "the offer's lease is over; ask again"
 		return d, nil
 	}
+	if err := l.learn(ctx); err != nil {
+		return d, err
+	}
 	view, err := l.cfg.Trust.Refresh(ctx, now)
 	if err != nil {
 		return refusal(d, err), nil
 	}
 	f := l.facts(host, view, o.Channel, o.Digest)
 	if o.Arm == holdfast.Placebo {
-		return l.placebo(ctx, f, d)
+		return l.placebo(ctx, f, d, now)
 	}
 	d, err = l.fetch(ctx, f, now)
 	d.Lease = o.Lease
@@ -98,6 +105,9 @@ func (l *Loader) Poll(ctx context.Context, host State, now time.Time) (Orders, e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var orders Orders
+	if err := l.learn(ctx); err != nil { // a full disk must not keep a recall away
+		l.consent.trouble = err.Error()
+	}
 	view, err := l.cfg.Trust.Refresh(ctx, now)
 	if err != nil {
 		return orders, err
@@ -158,7 +168,7 @@ func (l *Loader) back(ctx context.Context, f Facts, now time.Time) (Decision, er
 	if d.Cause != NoVerdict {
 		return d, nil
 	}
-	f.Digest = d.Digest
+	f.Digest, f.Consent = d.Digest, nil
 	from := d.From
 	d, err := l.fetch(ctx, f, now)
 	d.From = from
@@ -209,8 +219,15 @@ func (l *Loader) fetch(ctx context.Context, f Facts, now time.Time) (Decision, e
 }
 
 // placebo is the other arm: the same work as for new content, and then the content
-// that runs, once more.
-func (l *Loader) placebo(ctx context.Context, f Facts, d Decision) (Decision, error) {
+// that runs, once more. It restarts the worker, so it keeps to the organisation's
+// maintenance windows.
+func (l *Loader) placebo(ctx context.Context, f Facts, d Decision, now time.Time) (Decision, error) {
+	if f.Consent != nil {
+		if at, ok := f.Consent.Window(f.Host, &f.Attributes, now); !ok || at.After(now) {
+			d.Action, d.Cause, d.Until, d.Reason = Wait, Forbidden, at, "waits for its maintenance window"
+			return d, nil
+		}
+	}
 	d.Action, d.Digest = Reactivate, f.State.Current[f.Channel]
 	if d.Digest != "" {
 		path := l.path(d.Digest)
@@ -239,5 +256,6 @@ func (l *Loader) facts(host State, view *tuf.View, c holdfast.Channel, d holdfas
 	return Facts{
 		Host: l.cfg.Host, Domain: l.cfg.Domain, Build: l.cfg.Build, State: host, View: view,
 		Channel: c, Digest: d, MaxBytes: l.cfg.MaxBytes, Verdicts: map[holdfast.Digest][]byte{},
+		Consent: l.consent.policy, Attributes: l.cfg.Consent.Attributes,
 	}
 }

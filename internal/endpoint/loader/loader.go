@@ -6,7 +6,9 @@
 // host's own sensor build, the publishers' soak for the host's own ring, and the
 // guard's list of shunned digests. The loader derives the ring itself. A host that
 // is offered something in an earlier ring than its own refuses; the server can
-// delay it simply by not offering.
+// delay it simply by not offering. The host's organisation can delay it too, or
+// forbid it, in a policy that it signs itself: the strictest of everything wins,
+// except that a way back needs nobody's consent.
 //
 // Check is the pure decision. Loader is the driver around it: it refreshes trust,
 // downloads, lets a throw-away child test-load, and renews the lease as the last
@@ -57,6 +59,7 @@ const (
 	BadContent  Cause = "content"     // the bytes are not the signed ones
 	TestLoad    Cause = "test-load"   // a throw-away child could not load it
 	NoLease     Cause = "lease"       // the lease is over or was revoked
+	Forbidden   Cause = "consent"     // the host's organisation does not allow it, or not now
 	Unreachable Cause = "unreachable" // something could not be fetched
 	Unapproved  Cause = "unapproved"  // of a recall: the director approves what runs no longer
 	NoWayBack   Cause = "no-way-back" // of a recall: nothing that is approved could run instead
@@ -111,11 +114,13 @@ type Config struct {
 	// Build is the digest of the worker binary that runs.
 	Build holdfast.Digest
 	Trust Trust
+	// Consent is whose decisions this host keeps to.
+	Consent Consent
 	// Content is the directory of content files, by hexadecimal digest. Loaders
 	// may share one.
 	Content string
-	// State is the directory of the loader's own small memory (loader.json);
-	// empty keeps it in memory, which is for simulated hosts only.
+	// State is the directory of the loader's own small memory (loader.json,
+	// consent.json); empty keeps it in memory, which is for simulated hosts only.
 	State string
 	// URL is the base of /content/ and /verdicts/, fetched with HTTP.
 	URL  string

@@ -60,6 +60,14 @@ func (m *memory) save(dir string) error {
 	if err != nil {
 		return err
 	}
+	err = replace(filepath.Join(dir, memoryFile), b)
+	m.dirty = err != nil
+	return err
+}
+
+// replace writes a file whole or not at all; it is durable when replace returns.
+func replace(path string, b []byte) error {
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -67,7 +75,7 @@ func (m *memory) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) // fails once it is renamed, as it should
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
@@ -76,12 +84,11 @@ func (m *memory) save(dir string) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, memoryFile))
+		err = os.Rename(f.Name(), path)
 	}
 	if err == nil {
 		err = syncDir(dir)
 	}
-	m.dirty = m.dirty && err != nil
 	return err
 }
 

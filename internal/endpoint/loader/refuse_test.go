@@ -202,7 +202,7 @@ var refused = []struct {
 			w.approve("internal", d)
 			w.rehearse(holdfast.Rules, d, "publisher-1", passed(w.build))
 		},
-		action: loader.Refuse, cause: loader.NoVerdict, reason: "0 of the 1 rehearsal signatures",
+		action: loader.Refuse, cause: loader.NoVerdict, reason: "0 of the 1 signatures",
 	},
 	{
 		name: "revoked key", host: inInternal,

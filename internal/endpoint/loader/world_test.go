@@ -54,6 +54,7 @@ type world struct {
 	id      holdfast.HostID
 	build   holdfast.Digest
 	state   loader.State
+	consent loader.Consent
 	trust   *tuf.Client
 	loader  *loader.Loader
 	loads   []string // what was test-loaded
@@ -132,7 +133,7 @@ func (w *world) restart() {
 	w.Helper()
 	var err error
 	w.loader, err = loader.New(loader.Config{
-		Host: w.id, Domain: w.domain, Build: w.build, Trust: w.trust, Content: w.at("host/content"), State: w.at("host/trust"), URL: w.server.URL,
+		Host: w.id, Domain: w.domain, Build: w.build, Trust: w.trust, Consent: w.consent, Content: w.at("host/content"), State: w.at("host/trust"), URL: w.server.URL,
 		TestLoad: func(_ context.Context, _ holdfast.Channel, path string) error {
 			w.loads = append(w.loads, filepath.Base(path))
 			return w.loadErr

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +35,8 @@ type Config struct {
 	// Sensor is auto, ebpf, proc, replay or none.
 	Sensor string  `json:"sensor,omitempty"`
 	Replay *Replay `json:"replay,omitempty"`
+	// Consent makes this host keep to what its organisation signed.
+	Consent Consent `json:"consent,omitzero"`
 	// Heartbeat is how often the host reports, 60 s in production.
 	Heartbeat Duration `json:"heartbeat,omitempty"`
 }
@@ -42,6 +46,16 @@ type Replay struct {
 	File string  `json:"file"`
 	Loop bool    `json:"loop,omitempty"`
 	Rate float64 `json:"rate,omitempty"` // launches per second; 0 as fast as they can be evaluated
+}
+
+// Consent is how a host knows its organisation's decisions (docs/consent.md).
+type Consent struct {
+	// Keys are the organisation's public keys, Ed25519 in base64. A policy
+	// signed by one of them counts.
+	Keys []string `json:"keys"`
+	// File, if set, is a signed policy that came by another road than the
+	// server's. Of the two the newer counts.
+	File string `json:"file,omitempty"`
 }
 
 // The trust domains.
@@ -72,7 +86,21 @@ const (
 	maxConfig    = 64 << 10
 	minHeartbeat = 100 * time.Millisecond // the drill's clock
 	maxHeartbeat = time.Hour
+
+	maxConsentKeys = 8
 )
+
+func (c Consent) keys() ([]ed25519.PublicKey, error) {
+	var keys []ed25519.PublicKey
+	for _, k := range c.Keys {
+		raw, err := base64.StdEncoding.DecodeString(k)
+		if err != nil || len(raw) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("%.60q is not an Ed25519 public key in base64", k)
+		}
+		keys = append(keys, raw)
+	}
+	return keys, nil
+}
 
 // ReadConfig reads agent.json and fills in what it leaves out.
 func ReadConfig(file string) (Config, error) {
@@ -135,6 +163,15 @@ func parseConfig(file string, data []byte) (Config, error) {
 	default:
 		return refuse("sensor", fmt.Sprintf("no sensor is called %q", c.Sensor), "use auto, ebpf, proc, replay or none")
 	}
+	if len(c.Consent.Keys) == 0 && c.Consent.File != "" || c.Consent.File != "" && !filepath.IsAbs(c.Consent.File) {
+		return refuse("consent", "a policy file needs the organisation's keys and an absolute path", "")
+	}
+	if len(c.Consent.Keys) > maxConsentKeys {
+		return refuse("consent", fmt.Sprintf("more than %d keys", maxConsentKeys), "")
+	}
+	if _, err := c.Consent.keys(); err != nil {
+		return refuse("consent", err.Error(), "holdfast consent keygen prints it")
+	}
 	if c.Replay != nil && (c.Replay.Rate < 0 || c.Replay.Rate > 1e6) {
 		return refuse("replay", "the rate must be 0 to 1,000,000 events per second", "")
 	}
@@ -158,7 +195,7 @@ func decodeProblem(file string, data []byte, offset int64, err error) error {
 	default:
 		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 			e.Err, e.What = nil, "no field is called "+name
-			e.Do = "the fields are servers, state, org, role, domain, sensor, replay and heartbeat"
+			e.Do = "the fields are servers, state, org, role, domain, sensor, replay, consent and heartbeat"
 			if at := bytes.Index(data, []byte(name)); at >= 0 {
 				offset = int64(at)
 			}

@@ -20,20 +20,22 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestBadConfigIsRefusedWithPlaceAndReason(t *testing.T) {
 	for name, c := range map[string]struct{ text, where, what string }{
-		"not JSON":         {"{\n\"state\": ,\n}", "agent.json:2", "invalid character"},
-		"unknown field":    {"{\"state\": \"/s\",\n\"servr\": 1}", "agent.json:2", `no field is called "servr"`},
-		"wrong type":       {"{\"state\": \"/s\",\n\"role\": 7}", "agent.json:2", "role needs a string, not a number"},
-		"no state":         {"{\"role\": \"laptop\"\n}", "agent.json:2: state", "absolute path"},
-		"relative state":   {"{\n\"state\": \"var\"}", "agent.json:2: state", "absolute path"},
-		"plain http":       {"{\"state\": \"/s\",\n\"servers\": [\"http://x\"]}", "agent.json:2: servers", `"http://x" is not the address`},
-		"two servers":      {"{\"state\": \"/s\",\n\"servers\": [\"https://x\", \"https://y\"]}", "agent.json:2: servers", "more than one"},
-		"domain":           {"{\"state\": \"/s\",\n\"domain\": \"prod\"}", "agent.json:2: domain", `"prod" is not a trust domain`},
-		"sensor":           {"{\"state\": \"/s\",\n\"sensor\": \"kprobe\"}", "agent.json:2: sensor", `"kprobe"`},
-		"replay, no file":  {"{\"state\": \"/s\",\n\"sensor\": \"replay\"}", "agent.json:2: sensor", "needs events"},
-		"heartbeat":        {"{\"state\": \"/s\",\n\"heartbeat\": \"1ms\"}", "agent.json:2: heartbeat", "outside 100ms to 1h"},
-		"heartbeat number": {"{\"state\": \"/s\",\n\"heartbeat\": 60}", "agent.json", `a duration is a text such as "60s"`},
-		"two documents":    {"{\"state\": \"/s\"} {}", "agent.json:1", "follows"},
-		"too long":         {"{\"state\": \"/s\"}" + strings.Repeat(" ", maxConfig), "agent.json", "64 KiB"},
+		"not JSON":             {"{\n\"state\": ,\n}", "agent.json:2", "invalid character"},
+		"unknown field":        {"{\"state\": \"/s\",\n\"servr\": 1}", "agent.json:2", `no field is called "servr"`},
+		"wrong type":           {"{\"state\": \"/s\",\n\"role\": 7}", "agent.json:2", "role needs a string, not a number"},
+		"no state":             {"{\"role\": \"laptop\"\n}", "agent.json:2: state", "absolute path"},
+		"relative state":       {"{\n\"state\": \"var\"}", "agent.json:2: state", "absolute path"},
+		"plain http":           {"{\"state\": \"/s\",\n\"servers\": [\"http://x\"]}", "agent.json:2: servers", `"http://x" is not the address`},
+		"two servers":          {"{\"state\": \"/s\",\n\"servers\": [\"https://x\", \"https://y\"]}", "agent.json:2: servers", "more than one"},
+		"domain":               {"{\"state\": \"/s\",\n\"domain\": \"prod\"}", "agent.json:2: domain", `"prod" is not a trust domain`},
+		"sensor":               {"{\"state\": \"/s\",\n\"sensor\": \"kprobe\"}", "agent.json:2: sensor", `"kprobe"`},
+		"replay, no file":      {"{\"state\": \"/s\",\n\"sensor\": \"replay\"}", "agent.json:2: sensor", "needs events"},
+		"heartbeat":            {"{\"state\": \"/s\",\n\"heartbeat\": \"1ms\"}", "agent.json:2: heartbeat", "outside 100ms to 1h"},
+		"heartbeat number":     {"{\"state\": \"/s\",\n\"heartbeat\": 60}", "agent.json", `a duration is a text such as "60s"`},
+		"consent, no key":      {"{\"state\": \"/s\",\n\"consent\": {\"keys\": [\"MCowBQYDK2VwAyEA\"]}}", "agent.json:2: consent", "not an Ed25519 public key"},
+		"consent, only a file": {"{\"state\": \"/s\",\n\"consent\": {\"file\": \"/etc/holdfast/consent.json\"}}", "agent.json:2: consent", "needs the organisation's keys"},
+		"two documents":        {"{\"state\": \"/s\"} {}", "agent.json:1", "follows"},
+		"too long":             {"{\"state\": \"/s\"}" + strings.Repeat(" ", maxConfig), "agent.json", "64 KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseConfig("agent.json", []byte(c.text))

@@ -27,6 +27,7 @@ type decider interface {
 	Consider(ctx context.Context, host loader.State, o holdfast.Offer, now time.Time) (loader.Decision, error)
 	Poll(ctx context.Context, host loader.State, now time.Time) (loader.Orders, error)
 	Sweep(keep []holdfast.Digest, now time.Time) error
+	Policy() (version int64, trouble string)
 }
 
 // follower carries out what offers and signed metadata ask, one thing at a time:
@@ -44,6 +45,7 @@ type follower struct {
 	// feet.
 	proposed holdfast.Digest
 	swept    time.Time
+	trouble  string // with the organisation's policy, as last logged
 }
 
 // sweepEvery is how often content that nothing needs is removed.
@@ -56,6 +58,7 @@ func (f *follower) run(ctx context.Context) {
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
 	defer retry.Stop()
+	f.policy()
 	var waiting holdfast.Offer
 	for {
 		select {
@@ -88,6 +91,7 @@ func (f *follower) consider(ctx context.Context, o holdfast.Offer) loader.Action
 		return loader.Wait
 	}
 	d, err := f.loader.Consider(ctx, host, o, time.Now())
+	f.policy()
 	if err != nil {
 		if ctx.Err() == nil {
 			f.log.Error("the offer could not be considered", "channel", o.Channel, "digest", o.Digest.Short(), "err", err)
@@ -106,6 +110,7 @@ func (f *follower) poll(ctx context.Context) {
 	}
 	now := time.Now()
 	orders, err := f.loader.Poll(ctx, host, now)
+	f.policy()
 	if err != nil {
 		if ctx.Err() == nil {
 			f.log.Warn("the signed metadata could not be asked; this host keeps what it has", "err", err)
@@ -122,6 +127,18 @@ func (f *follower) poll(ctx context.Context) {
 		f.act(d)
 	}
 	f.sweep(now)
+}
+
+// policy says which of its organisation's policies this host keeps to.
+func (f *follower) policy() {
+	version, trouble := f.loader.Policy()
+	f.state.consent.Store(version)
+	if trouble != f.trouble {
+		f.trouble = trouble
+		if trouble != "" {
+			f.log.Warn("this host keeps to the policy it has", "version", version, "why", trouble)
+		}
+	}
 }
 
 // sweep removes content that no way forward or back needs.

@@ -45,6 +45,8 @@ func (r *ruling) Sweep(keep []holdfast.Digest, _ time.Time) error {
 	return nil
 }
 
+func (r *ruling) Policy() (int64, string) { return 7, "" }
+
 func follow(t *testing.T, l decider) (*follower, guardEnd, chan holdfast.Offer) {
 	t.Helper()
 	worker, guard := lifelines(t)
@@ -106,8 +108,8 @@ func TestARefusalIsReported(t *testing.T) {
 	offers <- offer()
 	offers <- offer() // taken only when the first was dealt with
 	guard.await(t, lifeline.Propose)
-	if r := f.state.report(time.Now()); r.Reason != "refused "+wanted.Short()+": why" {
-		t.Errorf("reason %q", r.Reason)
+	if r := f.state.report(time.Now()); r.Reason != "refused "+wanted.Short()+": why" || r.Consent != 7 {
+		t.Errorf("reason %q, policy %d", r.Reason, r.Consent)
 	}
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -13,6 +14,7 @@ type state struct {
 	running  holdfast.Generation // what this process was started with
 	counters *Counters
 	queue    func() (dropped uint64) // findings lost after the loop
+	consent  atomic.Int64            // version of the organisation's policy in force
 
 	mu       sync.Mutex
 	status   lifeline.Status
@@ -90,6 +92,7 @@ func (s *state) report(now time.Time) holdfast.HostReport {
 		s.cpuAt, s.cpuUsed = now, used
 	}
 	r.RSS, r.CPU = resident(), s.cpu
+	r.Consent = s.consent.Load()
 	r.Events = s.counters.Events.Load()
 	r.EventsDropped = s.counters.Dropped.Load()
 	r.FindingsDropped = s.counters.Lost.Load() + s.queue()

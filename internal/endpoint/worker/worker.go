@@ -295,8 +295,14 @@ func (w *worker) follower(link *uplink.Link) *follower {
 		w.Log.Error("this host can verify no content, and keeps what it has", "err", err)
 		return nil
 	}
+	keys, err := w.Config.Consent.keys()
+	if err != nil {
+		w.Log.Error("this host cannot verify its organisation's decisions, and keeps what it has", "err", err)
+		return nil
+	}
 	l, err := loader.New(loader.Config{
-		Host: w.identity.Host, Domain: tuf.Domain(w.Config.Domain), Build: w.attr.Build, Trust: trust,
+		Consent: loader.Consent{Org: w.identity.Org, Keys: keys, Attributes: w.attr, File: w.Config.Consent.File},
+		Host:    w.identity.Host, Domain: tuf.Domain(w.Config.Domain), Build: w.attr.Build, Trust: trust,
 		Content: filepath.Join(w.Config.State, "content"), State: w.Config.State, URL: w.identity.Server, HTTP: link.HTTP(),
 		TestLoad: testLoader(w.Config, w.Generation),
 		Renew:    func(ctx context.Context, lease string) error { _, err := link.Renew(ctx, lease); return err },

@@ -4,10 +4,11 @@
 // windows.
 //
 // It is pure. The control plane uses it to plan and to show who will get a
-// release when; the host uses it to refuse what comes too early. It only ever
-// makes a host later: rings, soaks and the rollout's pace come first, and the
-// strictest of everything wins. A recall needs no consent: a pinned or paused
-// host that holds a halted digest gives it back.
+// release when; the host uses it to refuse what comes too early, and believes
+// only what its organisation signed (PayloadType). It only ever makes a host
+// later: rings, soaks and the rollout's pace come first, and the strictest of
+// everything wins. A recall needs no consent: a pinned or paused host that
+// holds a halted digest gives it back.
 package consent
 
 import (
@@ -38,6 +39,7 @@ type Rule struct {
 	Track Track
 	Delay time.Duration // of Delay
 	Pin   string        // of Pin: the version
+	Line  int           // where the file says so
 }
 
 // Group is a set of hosts and what was decided for them.
@@ -62,8 +64,10 @@ type Selector struct {
 
 // Policy is all that an organisation decided.
 type Policy struct {
-	Org    holdfast.OrgID
-	Groups []Group
+	Org holdfast.OrgID
+	// Version only grows, so that no old policy can be brought back.
+	Version int64
+	Groups  []Group
 }
 
 // Release is what consent must know of a release.
@@ -74,19 +78,39 @@ type Release struct {
 	Signed   time.Time
 	// Opens is when the ring of the host opens, General when the last one does.
 	Opens, General time.Time
-	// Newest says that the channel has no newer release.
+	// Newest says that the channel has no newer release that the host could
+	// have instead.
 	Newest bool
 }
 
+// State is what decides about a host and a release.
+type State string
+
+// The states.
+const (
+	Free     State = "free"      // nothing but its ring
+	LastRing State = "last-ring" // it goes with the last ring
+	NoGroup  State = "no-group"  // it is in no group: with the last ring, after all others
+	Delayed  State = "delayed"
+	Closed   State = "window" // its maintenance window is closed
+	Behind   State = "n-1"    // the newest release is not for it
+	Pinned   State = "pinned" // to another version
+	Paused   State = "paused"
+)
+
 // Answer says whether and when a host may take a release.
 type Answer struct {
-	// Never: not this release, as things stand. Until says when it is no
-	// longer so, if that is known.
+	State State
+	// Never: not this release, as things stand.
 	Never bool
 	// From is the first moment, windows included.
 	From time.Time
-	// Last says that the host is in no group, and goes after all others.
-	Last bool
+	// Until is when the answer has to be asked for again: a window opens or
+	// closes. Zero: only another policy, release or attribute changes it.
+	Until time.Time
+	// WithLast says that the host goes with the last ring, Last that it goes
+	// after all others there.
+	WithLast, Last bool
 	// Why names the group and what it said; empty if nobody said anything.
 	Why string
 }
@@ -112,9 +136,10 @@ func (s *Selector) Matches(id holdfast.HostID, a *holdfast.Attributes) bool {
 }
 
 // Ask decides when a host may take a release, asked at now. Every group the
-// host is in has its say, and the latest wins.
+// host is in has its say, and the latest wins. A critical release waits for
+// nobody longer than MostDelay after it was signed, windows included.
 func (p *Policy) Ask(id holdfast.HostID, a *holdfast.Attributes, r Release, now time.Time) Answer {
-	out := Answer{From: r.Opens}
+	out := Answer{State: Free, From: r.Opens}
 	var windows [][]Window
 	groups := 0
 	for i := range p.Groups {
@@ -123,51 +148,86 @@ func (p *Policy) Ask(id holdfast.HostID, a *holdfast.Attributes, r Release, now 
 			continue
 		}
 		groups++
-		from, never, why := g.rule(r).ask(r)
-		if never && !out.Never {
-			out.Never, out.Why = true, g.Name+": "+why
-		}
-		if from.After(out.From) {
-			out.From = from
-			if !out.Never {
-				out.Why = g.Name + ": " + why
-			}
-		}
 		if len(g.Windows) > 0 {
 			windows = append(windows, g.Windows)
 		}
+		x := g.rule(r).ask(r)
+		out.WithLast = out.WithLast || x.WithLast
+		switch {
+		case out.Never:
+		case x.Never, x.From.After(out.From):
+			x.WithLast, x.Why = out.WithLast, g.Name+": "+x.Why
+			if x.From.Before(out.From) {
+				x.From = out.From
+			}
+			out = x
+		}
 	}
 	if groups == 0 {
-		out.Last = true
+		out.WithLast, out.Last = true, true
+		out.State, out.Why = NoGroup, "in no group: goes last"
 		if r.General.After(out.From) {
-			out.From, out.Why = r.General, "in no group: goes last"
+			out.From = r.General
 		}
 	}
-	if out.Never {
-		return out
+	out.wait(windows, now)
+	if limit := later(r.Opens, r.Signed.Add(MostDelay)); r.Critical && (out.Never || out.From.After(limit)) {
+		out.Never, out.From, out.Until = false, limit, time.Time{}
+		out.Why += "; but critical: no later than " + limit.UTC().Format(time.RFC3339)
 	}
-	from := out.From
-	if now.After(from) {
-		from = now
-	}
-	open, ok := nextOpen(windows, from)
-	switch {
-	case !ok:
-		out.Never, out.Why = true, "its groups' maintenance windows are never open together"
-	case len(windows) > 0 && open.After(out.From):
-		if open.After(now) || out.Why == "" {
-			out.Why = joined(out.Why, "waits for its maintenance window")
-		}
-		out.From = open
+	if !out.Never && now.Before(out.From) {
+		out.Until = out.From
 	}
 	return out
 }
 
-func joined(a, b string) string {
-	if a == "" {
+// wait moves an answer into the maintenance windows.
+func (a *Answer) wait(windows [][]Window, now time.Time) {
+	if a.Never || len(windows) == 0 {
+		return
+	}
+	at, until, ok := nextOpen(windows, later(a.From, now))
+	switch {
+	case !ok:
+		a.State, a.Never, a.Why = Closed, true, "its groups' maintenance windows are never open together"
+	case at.After(later(a.From, now)):
+		a.State, a.From = Closed, at
+		if a.Why != "" {
+			a.Why += "; "
+		}
+		a.Why += "waits for its maintenance window"
+	default:
+		a.Until = until
+	}
+}
+
+// Window is the first moment from now on at which a host may change at all.
+func (p *Policy) Window(id holdfast.HostID, a *holdfast.Attributes, now time.Time) (at time.Time, ok bool) {
+	var windows [][]Window
+	for i := range p.Groups {
+		if g := &p.Groups[i]; len(g.Windows) > 0 && g.Where.Matches(id, a) {
+			windows = append(windows, g.Windows)
+		}
+	}
+	at, _, ok = nextOpen(windows, now)
+	return at, ok
+}
+
+// GroupOf names the first group that a host is in; empty if it is in none.
+func (p *Policy) GroupOf(id holdfast.HostID, a *holdfast.Attributes) string {
+	for i := range p.Groups {
+		if p.Groups[i].Where.Matches(id, a) {
+			return p.Groups[i].Name
+		}
+	}
+	return ""
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
-	return a + "; " + b
+	return a
 }
 
 func (g *Group) rule(r Release) Rule {
@@ -183,70 +243,19 @@ func (g *Group) rule(r Release) Rule {
 	return Rule{Track: General}
 }
 
-func (x Rule) ask(r Release) (from time.Time, never bool, why string) {
+// ask is one rule's answer, windows apart.
+func (x Rule) ask(r Release) Answer {
 	switch x.Track {
 	case Early:
-		return r.Opens, false, ""
+		return Answer{State: Free, From: r.Opens}
 	case Delay:
-		return r.Signed.Add(x.Delay), false, fmt.Sprintf("delayed by %s", x.Delay)
+		return Answer{State: Delayed, From: later(r.Opens, r.Signed.Add(x.Delay)), Why: fmt.Sprintf("delayed by %s", x.Delay)}
 	case Before:
-		if r.Newest {
-			return r.General, true, "one version behind the newest"
-		}
-		return r.General, false, "one version behind the newest"
+		return Answer{State: Behind, Never: r.Newest, From: r.General, WithLast: true, Why: "one version behind the newest"}
 	case Pin:
-		if r.Version != x.Pin {
-			return r.Opens, true, "pinned to " + x.Pin
-		}
-		return r.Opens, false, "pinned to " + x.Pin
+		return Answer{State: Pinned, Never: r.Version != x.Pin, From: r.Opens, Why: "pinned to " + x.Pin}
 	case Pause:
-		return r.Opens, true, "paused"
+		return Answer{State: Paused, Never: true, From: r.Opens, Why: "paused"}
 	}
-	return r.General, false, "follows with the last ring"
-}
-
-// Preview is who will get a release when, before it is released.
-type Preview struct {
-	Group string // "" for hosts in no group
-	Hosts int
-	Never bool
-	From  time.Time // the first of them
-	Until time.Time // the last of them
-	Why   string
-}
-
-// PreviewOf groups hosts by the first group they are in. opens gives the moment
-// a host's ring opens.
-func (p *Policy) PreviewOf(hosts []holdfast.Host, r Release, opens func(holdfast.HostID) time.Time, now time.Time) []Preview {
-	at := map[string]int{}
-	var all []Preview
-	for i := range hosts {
-		h := &hosts[i]
-		r := r
-		r.Opens = opens(h.ID)
-		a := p.Ask(h.ID, &h.Attributes, r, now)
-		name := ""
-		for j := range p.Groups {
-			if p.Groups[j].Where.Matches(h.ID, &h.Attributes) {
-				name = p.Groups[j].Name
-				break
-			}
-		}
-		k := fmt.Sprintf("%s\x00%t", name, a.Never)
-		n, ok := at[k]
-		if !ok {
-			n = len(all)
-			at[k] = n
-			all = append(all, Preview{Group: name, Never: a.Never, From: a.From, Until: a.From, Why: a.Why})
-		}
-		row := &all[n]
-		row.Hosts++
-		if a.From.Before(row.From) {
-			row.From = a.From
-		}
-		if a.From.After(row.Until) {
-			row.Until = a.From
-		}
-	}
-	return all
+	return Answer{State: LastRing, From: r.General, WithLast: true, Why: "follows with the last ring"}
 }

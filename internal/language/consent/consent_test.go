@@ -1,6 +1,7 @@
 package consent
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 )
 
 const good = `organisation: acme
+version: 3
 groups:
   - name: trading floor
     where: {role: server, distro: rhel-9}
@@ -66,7 +68,7 @@ func TestTracks(t *testing.T) {
 		from  time.Time
 	}{
 		{"a delayed group waits for its window too", "h-1", floor, rules(false), false, saturday},
-		{"a critical release waits less, but for the window", "h-1", floor, rules(true), false, saturday},
+		{"a critical release waits for the window, but no longer than 72 hours", "h-1", floor, rules(true), false, signed.Add(MostDelay)},
 		{"early", "h-2", lab, rules(false), false, signed},
 		{"in no group: last", "h-3", &holdfast.Attributes{Role: "kiosk"}, rules(false), false, signed.Add(4 * time.Hour)},
 		{"n-1 refuses the newest", "h-1", floor, agent, true, time.Time{}},
@@ -91,16 +93,16 @@ func TestWindowsAcrossMidnightAndClockChange(t *testing.T) {
 	}
 	w := []Window{{From: 22 * time.Hour, To: 2 * time.Hour, Zone: berlin, Days: [7]bool{6: true}}}
 	inside := time.Date(2026, 3, 29, 0, 30, 0, 0, berlin) // the night in which the clock jumps
-	if at, ok := nextOpen([][]Window{w}, inside); !ok || !at.Equal(inside) {
+	if at, _, ok := nextOpen([][]Window{w}, inside); !ok || !at.Equal(inside) {
 		t.Errorf("Saturday's window is closed at half past midnight: %s", at)
 	}
 	after := time.Date(2026, 3, 29, 3, 0, 0, 0, berlin)
 	want := time.Date(2026, 4, 4, 22, 0, 0, 0, berlin)
-	if at, ok := nextOpen([][]Window{w}, after); !ok || !at.Equal(want) {
+	if at, _, ok := nextOpen([][]Window{w}, after); !ok || !at.Equal(want) {
 		t.Errorf("the next window opens at %s, want %s", at, want)
 	}
 	monday := []Window{{From: 8 * time.Hour, To: 9 * time.Hour, Zone: time.UTC, Days: [7]bool{1: true}}}
-	if at, ok := nextOpen([][]Window{w, monday}, after); ok {
+	if at, _, ok := nextOpen([][]Window{w, monday}, after); ok {
 		t.Errorf("windows that never meet are open together at %s", at)
 	}
 }
@@ -147,17 +149,19 @@ func TestStrictestWins(t *testing.T) {
 
 func TestImpossiblePoliciesAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
-		{"a delay on a pause", "rules: {track: pause}", "rules: {track: pause, delay: 4h}", "acme.yaml:20: a delay on pause means nothing"},
-		{"an unknown time zone", "Europe/Berlin", "Europe/Atlantis", `acme.yaml:11: "Europe/Atlantis" is not a time zone`},
-		{"a window that never opens", `to: "02:00"`, `to: "22:00"`, "acme.yaml:11: a window that ends when it begins never opens"},
-		{"no days", "days: [sat, sun]", "days: []", "acme.yaml:11: a window without days never opens"},
-		{"too long", "delay: 24h", "delay: 100h", `acme.yaml:6: a delay of "100h"`},
-		{"paused critical", "rules: {track: delay, delay: 4h}", "rules: {track: pause}", "acme.yaml:9: critical releases may be delayed"},
-		{"unknown track", "track: early", "track: soon", `acme.yaml:15: "soon" is not a track`},
-		{"unknown channel", "rules: {track: early}", "rulez: {track: early}", `acme.yaml:15: there is no channel "rulez"`},
-		{"unknown field", "track: early", "tract: early", "acme.yaml:15: there is no field"},
-		{"two groups of a name", "name: frozen", "name: laboratory", "acme.yaml:17: every group needs a name of its own"},
-		{"pin without version", "{track: pin, pin: 1.4.2}", "{track: pin}", "acme.yaml:16: a pin needs"},
+		{"a delay on a pause", "rules: {track: pause}", "rules: {track: pause, delay: 4h}", "acme.yaml:21: a delay on pause means nothing"},
+		{"an unknown time zone", "Europe/Berlin", "Europe/Atlantis", `acme.yaml:12: "Europe/Atlantis" is not a time zone`},
+		{"a window that never opens", `to: "02:00"`, `to: "22:00"`, "acme.yaml:12: a window that ends when it begins never opens"},
+		{"no days", "days: [sat, sun]", "days: []", "acme.yaml:12: a window without days never opens"},
+		{"too long", "delay: 24h", "delay: 100h", `acme.yaml:7: a delay of "100h"`},
+		{"paused critical", "rules: {track: delay, delay: 4h}", "rules: {track: pause}", "acme.yaml:10: critical releases may be delayed"},
+		{"unknown track", "track: early", "track: soon", `acme.yaml:16: "soon" is not a track`},
+		{"unknown channel", "rules: {track: early}", "rulez: {track: early}", `acme.yaml:16: there is no channel "rulez"`},
+		{"unknown field", "track: early", "tract: early", "acme.yaml:16: there is no field"},
+		{"two groups of a name", "name: frozen", "name: laboratory", "acme.yaml:18: every group needs a name of its own"},
+		{"no version", "version: 3\n", "", "acme.yaml:1: version must be a number"},
+		{"version zero", "version: 3", "version: 0", "acme.yaml:2: version must be a number"},
+		{"pin without version", "{track: pin, pin: 1.4.2}", "{track: pin}", "acme.yaml:17: a pin needs"},
 	} {
 		in := strings.Replace(good, c.old, c.new, 1)
 		if in == good {
@@ -170,21 +174,115 @@ func TestImpossiblePoliciesAreRefused(t *testing.T) {
 	}
 }
 
-func TestPreviewShowsWhoAndWhen(t *testing.T) {
-	hosts := []holdfast.Host{
-		{ID: "h-1", Attributes: holdfast.Attributes{Role: "laptop"}},
-		{ID: "h-2", Attributes: holdfast.Attributes{Role: "laptop"}},
-		{ID: "h-9", Attributes: holdfast.Attributes{Role: "kiosk"}},
+// TestPropertyCriticalIsDelayedAndNotHeld: whatever the groups say, a critical
+// release is allowed 72 hours after its signature, if its ring is open by then.
+func TestPropertyCriticalIsDelayedAndNotHeld(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := &Policy{}
+		for i := range rapid.IntRange(0, 3).Draw(t, "groups") {
+			day := rapid.IntRange(0, 6).Draw(t, "day")
+			g := Group{Name: string(rune('a' + i)), Critical: map[holdfast.Channel]Rule{}}
+			g.Rules = map[holdfast.Channel]Rule{holdfast.Rules: {Track: rapid.SampledFrom([]Track{Pause, Pin, Before}).Draw(t, "track"), Pin: "1"}}
+			if rapid.Bool().Draw(t, "delayed") {
+				g.Critical[holdfast.Rules] = Rule{Track: Delay, Delay: time.Duration(rapid.IntRange(0, 72).Draw(t, "hours")) * time.Hour}
+			}
+			if rapid.Bool().Draw(t, "window") {
+				g.Windows = []Window{{From: 8 * time.Hour, To: 9 * time.Hour, Zone: time.UTC}}
+				g.Windows[0].Days[day] = true
+			}
+			p.Groups = append(p.Groups, g)
+		}
+		r := rules(true)
+		if now := signed.Add(MostDelay); !p.Ask("h", &holdfast.Attributes{}, r, now).Allows(now) {
+			t.Fatalf("held: %+v", p.Ask("h", &holdfast.Attributes{}, r, now))
+		}
+		early := signed.Add(-time.Hour)
+		if a := p.Ask("h", &holdfast.Attributes{}, r, early); a.Allows(early) {
+			t.Fatalf("before its ring opened: %+v", a)
+		}
+	})
+}
+
+// TestPropertyAnAnswerHoldsUntilItSays: asked at any moment before Until, the
+// answer to "now?" is the same, so that it need not be asked every heartbeat.
+func TestPropertyAnAnswerHoldsUntilItSays(t *testing.T) {
+	p := policy(t)
+	floor := &holdfast.Attributes{Role: "server", Distro: "rhel-9"}
+	met := map[bool]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		r := rules(rapid.Bool().Draw(t, "critical"))
+		now := signed.Add(time.Duration(rapid.IntRange(-60, 20_000).Draw(t, "minutes")) * time.Minute)
+		a := p.Ask("h", floor, r, now)
+		met[a.Allows(now)]++
+		span := 14 * 24 * time.Hour
+		if !a.Until.IsZero() {
+			span = a.Until.Sub(now)
+		}
+		if span <= 0 {
+			t.Fatalf("at %s the answer is over already: %+v", now, a)
+		}
+		then := now.Add(time.Duration(rapid.Int64Range(0, int64(span)-1).Draw(t, "later")))
+		if p.Ask("h", floor, r, then).Allows(then) != a.Allows(now) {
+			t.Fatalf("at %s %+v; at %s %+v", now, a, then, p.Ask("h", floor, r, then))
+		}
+	})
+	if met[true] == 0 || met[false] == 0 {
+		t.Errorf("the generator never met a case: %v", met)
 	}
-	rows := policy(t).PreviewOf(hosts, rules(false), func(holdfast.HostID) time.Time { return signed }, signed)
-	if len(rows) != 2 || rows[0].Group != "laboratory" || rows[0].Hosts != 2 || rows[0].Never || !rows[1].Never || rows[1].Group != "frozen" {
-		t.Errorf("%+v", rows)
+}
+
+func TestOnlyANewerPolicyOfTheSameOrganisationIsAccepted(t *testing.T) {
+	for _, c := range []struct {
+		org   holdfast.OrgID
+		after int64
+		want  string
+	}{
+		{"acme", 2, ""},
+		{"acme", 3, "the policy has version 3, and version 3 is in force"},
+		{"acme", 4, "version 4 is in force"},
+		{"emca", 0, `of organisation "acme", not of "emca"`},
+	} {
+		_, err := Accept("acme.yaml", []byte(good), c.org, c.after)
+		if c.want == "" && err == nil {
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s after %d: %v, want %s", c.org, c.after, err, c.want)
+		}
+	}
+}
+
+func TestAPinToAVersionThatNobodyPublished(t *testing.T) {
+	p := policy(t)
+	if err := p.CheckPins("acme.yaml", func(c holdfast.Channel, v string) bool { return c == holdfast.Agent && v == "1.4.2" }); err != nil {
+		t.Error(err)
+	}
+	err := p.CheckPins("acme.yaml", func(holdfast.Channel, string) bool { return false })
+	if err == nil || !strings.HasPrefix(err.Error(), `acme.yaml:17: group "laboratory" is pinned to agent 1.4.2`) {
+		t.Error(err)
+	}
+}
+
+func TestPreviewShowsWhoAndWhen(t *testing.T) {
+	p := policy(t)
+	var all Previews
+	for id, role := range map[holdfast.HostID]string{"h-1": "laptop", "h-2": "laptop", "h-3": "kiosk", "h-9": "kiosk"} {
+		a := &holdfast.Attributes{Role: role}
+		all.Add(p.Org, p.GroupOf(id, a), p.Ask(id, a, rules(false), signed))
+	}
+	want := []Preview{
+		{Org: "acme", State: NoGroup, Hosts: 1, From: signed.Add(4 * time.Hour), To: signed.Add(4 * time.Hour), Why: "in no group: goes last"},
+		{Org: "acme", Group: "frozen", State: Paused, Hosts: 1, Never: true, Why: "frozen: paused"},
+		{Org: "acme", Group: "laboratory", State: Free, Hosts: 2, From: signed, To: signed},
+	}
+	if got := all.Rows(); !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
 	}
 }
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
-	f.Add([]byte("organisation: a\ngroups: [{name: x}]\n"))
+	f.Add([]byte("organisation: a\nversion: 1\ngroups: [{name: x}]\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := Parse("fuzz.yaml", b)
 		if err == nil {

@@ -9,11 +9,19 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // a host without a table of time zones must keep the same windows
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/holdfast-security/holdfast"
 )
+
+// PayloadType is what a policy file is signed as. The file itself is the
+// payload: what people read is what was signed.
+const PayloadType = "application/vnd.holdfast.consent.v1+yaml"
+
+// MaxEnvelope bounds a signed policy, in bytes.
+const MaxEnvelope = 3 << 19
 
 // Bounds of a policy file.
 const (
@@ -65,6 +73,7 @@ type fileGroup struct {
 
 type file struct {
 	Organisation string      `yaml:"organisation"`
+	Version      yaml.Node   `yaml:"version"`
 	Groups       []yaml.Node `yaml:"groups"`
 }
 
@@ -130,6 +139,9 @@ func Parse(name string, b []byte) (Policy, error) {
 		return Policy{}, p.bad(f.Groups[maxGroups].Line, fmt.Sprintf("more than %d groups", maxGroups), "")
 	}
 	out := Policy{Org: holdfast.OrgID(f.Organisation)}
+	if err := f.Version.Decode(&out.Version); err != nil || out.Version < 1 {
+		return Policy{}, p.bad(f.Version.Line, "version must be a number from 1 on", "count it up with every change: hosts refuse what is not newer than what they have")
+	}
 	seen := map[string]bool{}
 	for i := range f.Groups {
 		g, err := p.group(&f.Groups[i])
@@ -143,6 +155,33 @@ func Parse(name string, b []byte) (Policy, error) {
 		out.Groups = append(out.Groups, g)
 	}
 	return out, nil
+}
+
+// Accept reads a policy whose signature has been verified. Denied, if it is of
+// another organisation; Conflict, if it is not newer than version after.
+func Accept(name string, b []byte, org holdfast.OrgID, after int64) (Policy, error) {
+	p, err := Parse(name, b)
+	switch {
+	case err != nil:
+		return Policy{}, err
+	case p.Org != org:
+		return Policy{}, holdfast.Errorf(holdfast.Denied, "the policy is of organisation %q, not of %q", p.Org, org)
+	case p.Version <= after:
+		return Policy{}, holdfast.Errorf(holdfast.Conflict, "the policy has version %d, and version %d is in force", p.Version, after)
+	}
+	return p, nil
+}
+
+// CheckPins refuses a pin to a version that exists reports false for.
+func (p *Policy) CheckPins(name string, exists func(c holdfast.Channel, version string) bool) error {
+	for _, g := range p.Groups {
+		for _, c := range holdfast.Channels {
+			if r, ok := g.Rules[c]; ok && r.Track == Pin && !exists(c, r.Pin) {
+				return parser{name}.bad(r.Line, fmt.Sprintf("group %q is pinned to %s %s, which nobody published", g.Name, c, r.Pin), "name a version of that channel")
+			}
+		}
+	}
+	return nil
 }
 
 func (p parser) group(n *yaml.Node) (Group, error) {
@@ -197,7 +236,7 @@ func (p parser) rules(in map[string]fileRule, critical bool, line int) (map[hold
 }
 
 func (p parser) rule(f fileRule, critical bool) (Rule, error) {
-	r := Rule{Track: Track(f.Track), Pin: f.Pin}
+	r := Rule{Track: Track(f.Track), Pin: f.Pin, Line: f.line}
 	if f.Delay != "" {
 		d, err := time.ParseDuration(f.Delay)
 		if err != nil || d < 0 || d > MostDelay {

@@ -51,26 +51,29 @@ func open(ws []Window, t time.Time) (from, until time.Time, ok bool) {
 }
 
 // nextOpen returns the first moment from t on at which every group has a window
-// open; with no group at all that is t. It looks some three months ahead.
-func nextOpen(groups [][]Window, t time.Time) (time.Time, bool) {
+// open, and until when all of them then are; with no group at all that is t. It
+// looks some three months ahead.
+func nextOpen(groups [][]Window, t time.Time) (at, until time.Time, ok bool) {
 	end := t.AddDate(0, 3, 0)
 	for range 1000 {
 		latest := t
+		until = time.Time{}
 		for _, ws := range groups {
-			from, _, ok := open(ws, t)
+			from, to, ok := open(ws, t)
 			if !ok {
-				return t, false
+				return t, until, false
 			}
-			if from.After(latest) {
-				latest = from
+			latest = later(latest, from)
+			if until.IsZero() || to.Before(until) {
+				until = to
 			}
 		}
 		if latest.Equal(t) {
-			return t, true
+			return t, until, true
 		}
 		if t = latest; t.After(end) {
-			return t, false
+			return t, until, false
 		}
 	}
-	return t, false
+	return t, until, false
 }

@@ -1,26 +1,19 @@
 // Package attest writes and reads rehearsal verdicts: in-toto statements in DSSE
 // envelopes, signed with Ed25519 by the rehearsal keys, which no publisher holds.
 //
-// The statement's subject is the bundle, its predicate the holdfast.Verdict. The
-// bytes that are signed are the bytes that are verified and then decoded: nothing
-// is encoded a second time.
+// The statement's subject is the bundle, its predicate the holdfast.Verdict.
 //
-// Sources: in-toto Attestation Framework, Statement v1; DSSE protocol 1.0.2. The
-// envelope is written here rather than imported because the agent's closure pays
-// for every dependency; a test holds it against go-securesystemslib's reader.
+// Source: in-toto Attestation Framework, Statement v1; package dsse has the
+// envelope.
 package attest
 
 import (
-	"bytes"
 	"crypto/ed25519"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/trust/dsse"
 )
 
 // The types that name what is signed.
@@ -34,19 +27,6 @@ const (
 // failures stays far below it.
 const MaxEnvelope = 4 << 20
 
-const maxSignatures = 32
-
-type envelope struct {
-	PayloadType string      `json:"payloadType"`
-	Payload     string      `json:"payload"`
-	Signatures  []signature `json:"signatures"`
-}
-
-type signature struct {
-	KeyID string `json:"keyid"`
-	Sig   string `json:"sig"`
-}
-
 type statement struct {
 	Type          string          `json:"_type"`
 	Subject       []subject       `json:"subject"`
@@ -57,13 +37,6 @@ type statement struct {
 type subject struct {
 	Name   string            `json:"name"`
 	Digest map[string]string `json:"digest"`
-}
-
-// KeyID names a key: the hexadecimal SHA-256 of its 32 bytes. It only helps to
-// find the key; nothing is believed because of it.
-func KeyID(pub ed25519.PublicKey) string {
-	sum := sha256.Sum256(pub)
-	return hex.EncodeToString(sum[:])
 }
 
 // Sign returns the envelope of v, signed once by each key.
@@ -87,14 +60,7 @@ func Sign(v holdfast.Verdict, keys ...ed25519.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := envelope{PayloadType: PayloadType, Payload: base64.StdEncoding.EncodeToString(payload)}
-	for _, k := range keys {
-		e.Signatures = append(e.Signatures, signature{
-			KeyID: KeyID(k.Public().(ed25519.PublicKey)),
-			Sig:   base64.StdEncoding.EncodeToString(ed25519.Sign(k, pae(PayloadType, payload))),
-		})
-	}
-	return json.Marshal(e)
+	return dsse.Sign(PayloadType, payload, keys...)
 }
 
 // Open verifies an envelope and returns the verdict in it. At least threshold
@@ -102,32 +68,13 @@ func Sign(v holdfast.Verdict, keys ...ed25519.PrivateKey) ([]byte, error) {
 // may be a failing one: see Verify.
 func Open(env []byte, keys []ed25519.PublicKey, threshold int, bundle holdfast.Digest) (holdfast.Verdict, error) {
 	var none holdfast.Verdict
-	if threshold < 1 || threshold > len(keys) {
-		return none, bad("the policy asks for %d rehearsal signatures of %d keys, which cannot be met", threshold, len(keys))
-	}
-	if len(env) > MaxEnvelope {
-		return none, bad("the envelope is %d bytes long; the limit is %d", len(env), MaxEnvelope)
-	}
-	var e envelope
-	if err := decode(env, &e, "envelope"); err != nil {
-		return none, err
-	}
-	if e.PayloadType != PayloadType {
-		return none, bad("the payload is a %.60q, not a %q", e.PayloadType, PayloadType)
-	}
-	payload, err := base64.StdEncoding.DecodeString(e.Payload)
+	payload, err := dsse.Open(env, PayloadType, MaxEnvelope, keys, threshold)
 	if err != nil {
-		return none, bad("the payload is not base64: %w", err)
-	}
-	if len(e.Signatures) > maxSignatures {
-		return none, bad("the envelope has %d signatures; the limit is %d", len(e.Signatures), maxSignatures)
-	}
-	if n := signers(e.Signatures, pae(e.PayloadType, payload), keys); n < threshold {
-		return none, bad("%d of the %d rehearsal signatures that the policy asks for", n, threshold)
+		return none, bad("%w", err)
 	}
 	var s statement
-	if err := decode(payload, &s, "statement"); err != nil {
-		return none, err
+	if err := dsse.Decode(payload, &s, "statement"); err != nil {
+		return none, bad("%w", err)
 	}
 	switch {
 	case s.Type != StatementType:
@@ -140,8 +87,8 @@ func Open(env []byte, keys []ed25519.PublicKey, threshold int, bundle holdfast.D
 		return none, bad("the verdict is about bundle %.12s, not about %s", s.Subject[0].Digest["sha256"], bundle.Short())
 	}
 	var v holdfast.Verdict
-	if err := decode(s.Predicate, &v, "predicate"); err != nil {
-		return none, err
+	if err := dsse.Decode(s.Predicate, &v, "predicate"); err != nil {
+		return none, bad("%w", err)
 	}
 	if v.Bundle != bundle {
 		return none, bad("the predicate is about bundle %.12s, its subject about %s", v.Bundle.Hex(), bundle.Short())
@@ -178,44 +125,6 @@ func For(v holdfast.Verdict, build holdfast.Digest) (holdfast.BuildVerdict, erro
 		return b, &holdfast.Error{Kind: holdfast.Denied, What: what, Where: "verdict on " + v.Bundle.Short()}
 	}
 	return b, nil
-}
-
-// signers counts the keys that made one of the signatures over message. A key
-// that is listed twice, or signs twice, counts once.
-func signers(sigs []signature, message []byte, keys []ed25519.PublicKey) int {
-	n := 0
-	seen := map[string]bool{}
-	for _, k := range keys {
-		if len(k) != ed25519.PublicKeySize || seen[string(k)] {
-			continue
-		}
-		seen[string(k)] = true
-		for _, s := range sigs {
-			raw, err := base64.StdEncoding.DecodeString(s.Sig)
-			if err == nil && ed25519.Verify(k, message, raw) {
-				n++
-				break
-			}
-		}
-	}
-	return n
-}
-
-// pae is DSSE's pre-authentication encoding: what is really signed.
-func pae(payloadType string, payload []byte) []byte {
-	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
-}
-
-// decode reads exactly one JSON value.
-func decode(b []byte, v any, what string) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(v); err != nil {
-		return bad("the %s cannot be read: %w", what, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return bad("the %s has something behind its end", what)
-	}
-	return nil
 }
 
 func bad(format string, args ...any) error {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/trust/attest"
+	ours "github.com/holdfast-security/holdfast/internal/trust/dsse"
 )
 
 func key(b byte) ed25519.PrivateKey {
@@ -203,7 +204,7 @@ func (v verifier) Verify(_ context.Context, data, sig []byte) error {
 	}
 	return nil
 }
-func (v verifier) KeyID() (string, error)   { return attest.KeyID(ed25519.PublicKey(v)), nil }
+func (v verifier) KeyID() (string, error)   { return ours.KeyID(ed25519.PublicKey(v)), nil }
 func (v verifier) Public() crypto.PublicKey { return ed25519.PublicKey(v) }
 
 func TestOthersReadOurEnvelopes(t *testing.T) {

@@ -43,6 +43,9 @@ type NewRelease struct {
 	Size    int64
 	Version string
 	Rings   holdfast.RingPlan // empty means holdfast.DefaultRings
+	// Critical: customers may delay it by MostDelay of package consent at
+	// most, and not pause it.
+	Critical bool
 }
 
 // AddRelease adds a release, signed as of the time of Stage. Of a channel's
@@ -82,7 +85,7 @@ func AddRelease(n NewRelease) Change {
 		if err != nil {
 			return err
 		}
-		r := Release{Channel: n.Channel, Digest: n.Digest, Size: n.Size, Version: n.Version, Sequence: 1, Rings: n.Rings, Signed: d.now, Domain: policy.Domain}
+		r := Release{Channel: n.Channel, Digest: n.Digest, Size: n.Size, Version: n.Version, Sequence: 1, Rings: n.Rings, Signed: d.now, Domain: policy.Domain, Critical: n.Critical}
 		if len(all) > 0 {
 			r.Sequence = all[len(all)-1].Sequence + 1
 		}

@@ -59,6 +59,8 @@ type Release struct {
 	Rings    holdfast.RingPlan `json:"rings"`
 	Signed   time.Time         `json:"signed"` // soaks count from here
 	Domain   Domain            `json:"domain"`
+	// Critical content may be delayed by customers, and not held back.
+	Critical bool `json:"critical,omitempty"`
 	// Retry counts the publishers' permissions to try the digest again where it
 	// is shunned; each counts once per host.
 	Retry int `json:"retry,omitempty"`

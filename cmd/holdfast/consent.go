@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
+	"github.com/holdfast-security/holdfast/internal/trust/dsse"
+	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+)
+
+func newConsentCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "consent",
+		Short: "What an organisation allows on its hosts, and when",
+		Long: `What an organisation allows on its hosts, and when. docs/consent.md has the whole
+of it.
+
+  holdfast consent keygen acme              once; the public key goes to the hosts
+  holdfast consent check acme.yaml          is it possible at all?
+  holdfast consent sign acme.yaml --key acme
+  holdfast consent set acme.consent.json    hosts fetch it, and verify it themselves`,
+	}
+	cmd.AddCommand(newConsentKeygenCommand(a), newConsentCheckCommand(a), newConsentSignCommand(a))
+	return cmd
+}
+
+func newConsentKeygenCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "keygen NAME", Short: "Make an organisation's key: NAME.key, which stays offline, and its public half", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			k, err := tuf.GenerateKey(filepath.Dir(args[0]), strings.TrimSuffix(filepath.Base(args[0]), ".key"))
+			if err != nil {
+				return err
+			}
+			public := base64.StdEncoding.EncodeToString(k.Public())
+			return a.print(cmd, map[string]string{"public": public}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s\n\nput it into agent.json of the organisation's hosts:\n  \"consent\": {\"keys\": [%q]}\n", public, public)
+			})
+		},
+	}
+}
+
+// readPolicy reads a policy file and names it in what is wrong with it.
+func readPolicy(file string) ([]byte, consent.Policy, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, consent.Policy{}, &holdfast.Error{Kind: holdfast.Invalid, Err: err}
+	}
+	p, err := consent.Parse(file, b)
+	return b, p, err
+}
+
+func newConsentCheckCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "check FILE", Short: "Refuse a policy that is impossible, with line and reason", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, p, err := readPolicy(args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(cmd, map[string]any{"organisation": p.Org, "version": p.Version, "groups": len(p.Groups)}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: organisation %s, version %d, %d groups\n", args[0], p.Org, p.Version, len(p.Groups))
+			})
+		},
+	}
+}
+
+func newConsentSignCommand(a *app) *cobra.Command {
+	var key, out string
+	cmd := &cobra.Command{
+		Use: "sign FILE --key KEY", Short: "Sign a policy, offline", Args: cobra.ExactArgs(1),
+		Long: `Sign a policy, offline. The file is signed byte for byte, as it is read: a host
+decodes the very text that you see.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, p, err := readPolicy(args[0])
+			if err != nil {
+				return err
+			}
+			k, err := tuf.LoadKey(key)
+			if err != nil {
+				return err
+			}
+			env, err := dsse.Sign(consent.PayloadType, b, k.Private)
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				out = strings.TrimSuffix(args[0], filepath.Ext(args[0])) + ".consent.json"
+			}
+			if err := os.WriteFile(out, append(bytes.TrimSpace(env), '\n'), 0o644); err != nil {
+				return err
+			}
+			return a.print(cmd, map[string]any{"file": out, "organisation": p.Org, "version": p.Version}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: version %d of organisation %s, signed\n", out, p.Version, p.Org)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "file of the organisation's private key")
+	cmd.Flags().StringVar(&out, "out", "", "where to write it (default: FILE with .consent.json)")
+	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
