@@ -4,10 +4,13 @@ SHELL   := /bin/bash
 VERSION ?= 0.1.0
 STATE   ?= .holdfast
 GO      ?= go
+# One way to compile for build, lint and tests, so that each package is compiled
+# once: without the machine's paths, and without C but for the race detector.
+export GOFLAGS     := -trimpath $(GOFLAGS)
+export CGO_ENABLED := 0
 TOOL    := $(GO) tool -modfile=tools/go.mod
-# -s -w drops symbol tables: the guard has a size to keep. Paths are trimmed so
-# that the same source gives the same binary anywhere.
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# -s -w drops symbol tables: the guard has a size to keep.
+BUILD   := $(GO) build -ldflags "-s -w -X main.version=$(VERSION)"
 BIN     := bin/holdfast bin/holdfastd bin/holdfast-agent bin/holdfast-guard
 
 .PHONY: help
@@ -30,7 +33,7 @@ drill: build twins ## replay 19 July 2024 on real processes, and see the three w
 
 # Builds that exist for the drill alone and are never installed: sensors that
 # lie, tell the truth, are older, or die at start, and a server that cannot halt.
-DRILL = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
+DRILL = $(GO) build -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
 .PHONY: twins
 twins:
 	@mkdir -p bin/drill
@@ -44,7 +47,7 @@ twins:
 test: deps build twins ## every check and every test
 	@$(MAKE) --no-print-directory lint generated cross
 	HOLDFAST_BIN=$(CURDIR)/bin $(GO) test -timeout 20m ./...
-	$(GO) test -race -timeout 20m $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(RACE)
 
 # The race detector where goroutines share state; elsewhere it only costs time.
 RACE := ./internal/endpoint/guard ./internal/endpoint/lifeline ./internal/endpoint/outbox ./internal/endpoint/uplink ./internal/endpoint/worker ./internal/edge/bus ./internal/edge/opamp
@@ -74,8 +77,8 @@ generated: # what is committed is what generate makes
 .PHONY: cross
 cross:
 	@for p in linux/arm64 windows/amd64 darwin/arm64; do \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/holdfast-guard && \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet ./cmd/holdfast ./cmd/holdfast-agent || { echo "$$p does not build" >&2; exit 1; }; done
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/holdfast-guard && \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/holdfast ./cmd/holdfast-agent || { echo "$$p does not build" >&2; exit 1; }; done
 
 # What the tests need beyond Go, gcc, make, git and node: installed once, as root.
 .PHONY: deps

@@ -25,6 +25,7 @@ signed by as many publishers as the threshold asks for (each on a machine of
 their own, the folder carried between them), and published.`,
 	}
 	cmd.AddCommand(newTrustInitCommand(a), newTrustRootsCommand(a), newTrustShowCommand(a), newTrustSignCommand(a), newTrustPublishCommand(a))
+	cmd.AddCommand(newTrustChangeCommands(a)...)
 	return cmd
 }
 
@@ -106,10 +107,15 @@ func newTrustShowCommand(a *app) *cobra.Command {
 			if err != nil && !tuf.NothingStaged(err) {
 				return err
 			}
-			return a.print(cmd, map[string]any{"policy": policy, "releases": releases, "pending": pending}, func(w io.Writer) {
+			roles, err := d.Roles()
+			if err != nil {
+				return err
+			}
+			return a.print(cmd, map[string]any{"policy": policy, "roles": roles, "releases": releases, "pending": pending}, func(w io.Writer) {
 				fmt.Fprintf(w, "domain %s, rings %s\n", policy.Domain, strings.Join(policy.Rings, ", "))
+				writeRoles(w, roles)
 				for _, r := range releases {
-					fmt.Fprintf(w, "  %s %s  %s  signed %s\n", r.Channel, r.Version, r.Digest.Short(), r.Signed.Local().Format(time.DateTime))
+					fmt.Fprintf(w, "  %s %d  %s  %s  signed %s%s\n", r.Channel, r.Sequence, r.Version, r.Digest.Short(), r.Signed.Local().Format(time.DateTime), remarks(r))
 				}
 				writePending(w, pending)
 			})
@@ -117,6 +123,31 @@ func newTrustShowCommand(a *app) *cobra.Command {
 	}
 	deskFlag(cmd, &desk)
 	return cmd
+}
+
+func writeRoles(w io.Writer, roles []tuf.Role) {
+	for _, r := range roles {
+		until := "signed online"
+		if !r.Expires.IsZero() {
+			until = "until " + r.Expires.Local().Format(time.DateOnly)
+		}
+		var keys []string
+		for _, k := range r.Keys {
+			keys = append(keys, k[:min(12, len(k))])
+		}
+		fmt.Fprintf(w, "  %-22s %d of %d  %-16s keys %s\n", r.Name, r.Threshold, len(r.Keys), until, strings.Join(keys, " "))
+	}
+}
+
+func remarks(r tuf.Release) string {
+	var s string
+	if r.Retry > 0 {
+		s += fmt.Sprintf(", retry %d", r.Retry)
+	}
+	if r.Final {
+		s += ", final"
+	}
+	return s
 }
 
 func writePending(w io.Writer, pending []tuf.Pending) {

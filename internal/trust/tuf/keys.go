@@ -27,9 +27,8 @@ type Key struct {
 // Public returns the public half.
 func (k Key) Public() ed25519.PublicKey { return k.Private.Public().(ed25519.PublicKey) }
 
-// ID returns the identifier that TUF metadata uses for the key: the SHA-256 of
-// its canonical JSON form.
-func (k Key) ID() string { return keyID(k.Public()) }
+// ID returns the key's identifier, see KeyID.
+func (k Key) ID() string { return KeyID(k.Public()) }
 
 // GenerateKey makes a key and writes it to dir/name.key with mode 0600. It never
 // overwrites a key.
@@ -68,8 +67,9 @@ func GenerateKey(dir, name string) (Key, error) {
 }
 
 const (
-	keySuffix = ".key"
-	pemType   = "PRIVATE KEY"
+	keySuffix  = ".key"
+	pemType    = "PRIVATE KEY"
+	publicType = "PUBLIC KEY"
 )
 
 // LoadKey reads a key that GenerateKey wrote, or any Ed25519 key in PKCS #8 PEM.
@@ -100,7 +100,37 @@ func LoadKey(path string) (Key, error) {
 	return Key{Name: strings.TrimSuffix(filepath.Base(path), keySuffix), Private: private}, nil
 }
 
-func keyID(pub ed25519.PublicKey) string { return tufKey(pub).mustID() }
+// LoadPublic reads a public key in PEM (PKIX), or the public half of a private
+// one that LoadKey reads.
+func LoadPublic(path string) (ed25519.PublicKey, error) {
+	if b, err := readBounded(path, 16<<10); err == nil {
+		if block, _ := pem.Decode(b); block != nil && block.Type == publicType {
+			parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+			if public, ok := parsed.(ed25519.PublicKey); ok && err == nil {
+				return public, nil
+			}
+			return nil, &holdfast.Error{Kind: holdfast.Invalid, What: "not an Ed25519 public key", Where: path, Do: "`holdfast trust key show` prints one"}
+		}
+	}
+	k, err := LoadKey(path)
+	if err != nil {
+		return nil, err
+	}
+	return k.Public(), nil
+}
+
+// PublicPEM writes what LoadPublic reads.
+func PublicPEM(public ed25519.PublicKey) []byte {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		panic("tuf: an Ed25519 key has no PKIX form: " + err.Error())
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: publicType, Bytes: der})
+}
+
+// KeyID returns the identifier that TUF metadata uses for a key: the SHA-256 of
+// its canonical JSON form.
+func KeyID(public ed25519.PublicKey) string { return tufKey(public).mustID() }
 
 // tufKey is the TUF form of a public key. Neither step can fail for Ed25519.
 func tufKey(pub ed25519.PublicKey) key {
