@@ -12,14 +12,15 @@ import (
 // correlation is a compiled correlation. What it has counted is the
 // evaluator's (window.go).
 type correlation struct {
-	rule   int // its own number in the engine
-	def    *sigma.Correlation
-	inputs []int // engine numbers of the rules it counts, in order
-	fields map[int][]inputFields
-	bounds []sigma.Bound
-	keep   int // entries a group needs at most
-	group  int // groups at most
-	total  int // entries of all groups at most
+	rule    int // its own number in the engine
+	def     *sigma.Correlation
+	inputs  []int // engine numbers of the rules it counts, in order
+	fields  map[int][]inputFields
+	bounds  []sigma.Bound
+	meaning fingerprint
+	keep    int // entries a group needs at most
+	group   int // groups at most
+	total   int // entries of all groups at most
 }
 
 // inputFields are the ordinals of the fields that matter in the events of one
@@ -50,6 +51,9 @@ const (
 func (c *compiler) addCorrelations(all []*sigma.Correlation) {
 	c.engine.feeds = make([][]feed, len(c.engine.rules))
 	names := map[string]int{}
+	for _, a := range c.admitted {
+		c.meanings = append(c.meanings, c.ruleMeaning(a))
+	}
 	for i, r := range c.engine.rules {
 		if !c.failed[i] {
 			names[r.Source.ID], names[r.Source.Name] = i, i
@@ -125,6 +129,8 @@ func (c *compiler) addCorrelation(def *sigma.Correlation, names map[string]int) 
 	}
 	e := c.engine
 	co.rule = len(e.rules)
+	co.meaning = c.correlationMeaning(co)
+	c.meanings = append(c.meanings, co.meaning)
 	rule := newRule(&def.Meta)
 	rule.Compound = def
 	e.rules, e.feeds = append(e.rules, rule), append(e.feeds, nil)

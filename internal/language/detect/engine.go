@@ -92,6 +92,7 @@ type compiler struct {
 	engine   *Engine
 	admitted []admitted // by rule
 	failed   map[int]bool
+	meanings []fingerprint // by rule
 	problems []sigma.Problem
 	reported map[sigma.Problem]bool
 }

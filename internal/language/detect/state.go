@@ -1,136 +1,284 @@
 package detect
 
 import (
-	"encoding/json"
+	"cmp"
+	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
+	"math"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
 
 // What correlations have counted survives a restart and a change of content:
-// Save writes it, Restore reads it into an evaluator of the same or of another
-// engine. A correlation takes its state over if it still counts the same rules
-// by the same fields over the same time; thresholds and texts may change.
+// AppendState writes it, Restore reads it into an evaluator of the same engine
+// or of another. A correlation takes its counts over if it has the same id and
+// still counts the same (see fingerprint); thresholds and texts may change.
+//
+// The encoding, integers as varints, is for the same host: it holds the key of
+// the hashes, and is not meant to be read by anything else.
 
-type savedState struct {
-	Version      int                `json:"version"`
-	Key          [2]uint64          `json:"key"`
-	Events       uint64             `json:"events"`
-	Correlations []savedCorrelation `json:"correlations"`
-}
+const stateVersion = 2
 
-type savedCorrelation struct {
-	Counts  string       `json:"counts"` // what it counts; see identity
-	Evicted uint64       `json:"evicted,omitempty"`
-	Groups  []savedGroup `json:"groups"` // the least recently seen first
-}
+// mostID bounds what a saved correlation is called.
+const mostID = 1024
 
-type savedGroup struct {
-	Key     []byte       `json:"key"`
-	Fired   bool         `json:"fired,omitempty"`
-	FiredAt int64        `json:"fired_at,omitempty"`
-	Entries []savedEntry `json:"entries"`
-}
-
-type savedEntry struct {
-	At    int64   `json:"at"`
-	ID    uint64  `json:"id"`
-	Num   float64 `json:"num,omitempty"`
-	Prior int64   `json:"prior,omitempty"`
-	Event uint64  `json:"event,omitempty"`
-}
-
-const stateVersion = 1
-
-// maxState bounds a saved state in bytes.
-const maxState = 256 << 20
-
-// identity is the same for correlations that can take each other's state.
-func (co *correlation) identity(rules []*Rule) string {
-	id := []string{rules[co.rule].ID, string(co.def.Type), co.def.Timespan.String()}
-	for i, input := range co.inputs {
-		id = append(id, "rule "+rules[input].ID)
-		for _, f := range co.def.GroupBy {
-			id = append(id, "by "+co.def.FieldOf(f, i))
-		}
+// AppendState appends to b what correlations have counted, in at most limit
+// bytes. Groups that find no room, the least recently seen, are left out and
+// counted. It allocates only to grow b.
+func (v *Evaluator) AppendState(b []byte, limit int) (_ []byte, left int) {
+	end := len(b) + limit
+	b = append(b, stateVersion)
+	b = binary.LittleEndian.AppendUint64(b, v.hash[0])
+	b = binary.LittleEndian.AppendUint64(b, v.hash[1])
+	b = binary.AppendUvarint(b, v.events)
+	for i, c := range v.counters {
+		share := (end - len(b)) / (len(v.counters) - i)
+		var n int
+		b, n = c.appendState(b, v.engine.rules[c.co.rule].ID, len(b)+share)
+		left += n
 	}
-	for _, f := range co.def.Fields {
-		id = append(id, "of "+f)
-	}
-	return string(holdfast.DigestOf([]byte(strings.Join(id, "\n"))))
+	return b, left
 }
 
-// Save writes what correlations have counted.
-func (v *Evaluator) Save(w io.Writer) error {
-	state := savedState{Version: stateVersion, Key: v.hash, Events: v.events}
-	for _, c := range v.counters {
-		sc := savedCorrelation{Counts: c.co.identity(v.engine.rules), Evicted: c.evicted}
-		for i := c.oldest; i >= 0; i = c.groups[i].newer {
-			g := &c.groups[i]
-			sg := savedGroup{Key: g.key, Fired: g.fired, FiredAt: g.firedAt}
-			for _, e := range g.entries {
-				sg.Entries = append(sg.Entries, savedEntry{e.at, e.id, e.num, e.prior, e.event})
+// appendState appends the correlation's id, fingerprint, evictions, and its
+// groups, the most recently seen first, each after a 1; a 0 ends them. The
+// correlation is left out as a whole if not even its head fits before end.
+func (c *counter) appendState(b []byte, id string, end int) (_ []byte, left int) {
+	start := len(b)
+	id = id[:min(len(id), mostID)]
+	b = binary.AppendUvarint(b, uint64(len(id)))
+	b = append(b, id...)
+	b = append(b, c.co.meaning[:]...)
+	b = binary.AppendUvarint(b, c.evicted)
+	if len(b) >= end {
+		return b[:start], len(c.groups) - len(c.free)
+	}
+	full := false
+	for i := c.newest; i >= 0; i = c.groups[i].older {
+		g := &c.groups[i]
+		switch at := len(b); {
+		case len(g.entries) == 0:
+		case full:
+			left++
+		default:
+			if b = g.appendState(append(b, 1)); len(b) >= end {
+				b, full, left = b[:at], true, left+1
 			}
-			sc.Groups = append(sc.Groups, sg)
 		}
-		state.Correlations = append(state.Correlations, sc)
 	}
-	return json.NewEncoder(w).Encode(state)
+	return append(b, 0), left
 }
 
-// Restore reads what Save wrote, before the first event. What this engine does
-// not count any more is left out. On an error nothing is restored.
-func (v *Evaluator) Restore(r io.Reader) error {
-	var state savedState
-	limited := &io.LimitedReader{R: r, N: maxState}
-	if err := json.NewDecoder(limited).Decode(&state); err != nil {
-		return &holdfast.Error{Kind: holdfast.Invalid, What: "the saved state of correlations cannot be read", Do: "start without it", Err: err}
+func (g *group) appendState(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(g.key)))
+	b = append(b, g.key...)
+	fired := int64(0)
+	if g.fired {
+		fired = max(g.firedAt, 1)
 	}
-	if state.Version != stateVersion {
-		return &holdfast.Error{Kind: holdfast.Invalid, What: fmt.Sprintf("the saved state of correlations has version %d, not %d", state.Version, stateVersion), Do: "start without it"}
+	b = binary.AppendVarint(b, fired)
+	b = binary.AppendUvarint(b, uint64(len(g.entries)))
+	for _, e := range g.entries {
+		b = binary.AppendVarint(b, e.at)
+		b = binary.AppendUvarint(b, e.id)
+		b = binary.AppendUvarint(b, math.Float64bits(e.num))
+		b = binary.AppendVarint(b, e.prior)
+		b = binary.AppendUvarint(b, e.event)
 	}
+	return b
+}
+
+// Restored says what became of a saved state.
+type Restored struct {
+	Taken   []string // ids of the correlations that count on
+	Changed []string // that start anew, because they count something else now
+	Gone    []string // that this content does not have any more
+	Groups  int      // taken over; those whose time has passed are not
+}
+
+// Restore reads what AppendState wrote, before the first event. now tells what
+// has left its window since, and what is from a future that cannot be. On an
+// error nothing is restored.
+func (v *Evaluator) Restore(b []byte, now time.Time) (Restored, error) {
+	s := stored{b: b}
+	var r Restored
 	fresh := make([]*counter, len(v.counters))
 	for i, c := range v.counters {
 		fresh[i] = newCounter(c.co)
-		id := c.co.identity(v.engine.rules)
-		at := slices.IndexFunc(state.Correlations, func(s savedCorrelation) bool { return s.Counts == id })
-		if at < 0 {
-			continue
-		}
-		if err := fresh[i].restore(hasher(state.Key), state.Correlations[at]); err != nil {
-			return &holdfast.Error{Kind: holdfast.Invalid, What: "the saved state of correlations is damaged", Do: "start without it", Err: err}
+	}
+	if s.byte() != stateVersion {
+		return Restored{}, refuseState(errors.New("it is not of this version"))
+	}
+	key, events := hasher{s.fixed(), s.fixed()}, s.number()
+	for len(s.b) > 0 && s.err == nil {
+		id := string(s.bytes(mostID))
+		var of fingerprint
+		copy(of[:], s.next(len(of)))
+		evicted := s.number()
+		groups := s.groups(events)
+		at := slices.IndexFunc(fresh, func(c *counter) bool { return v.engine.rules[c.co.rule].ID == id })
+		switch {
+		case s.err != nil:
+		case at < 0:
+			r.Gone = append(r.Gone, id)
+		case fresh[at].co.meaning != of:
+			r.Changed = append(r.Changed, id)
+		case slices.Contains(r.Taken, id):
+			s.fail("a correlation is there twice")
+		default:
+			r.Taken = append(r.Taken, id)
+			fresh[at].evicted = evicted
+			n, err := fresh[at].restore(key, groups, now.UnixNano())
+			if err != nil {
+				s.err = err
+			}
+			r.Groups += n
 		}
 	}
-	v.counters, v.hash, v.events = fresh, state.Key, state.Events
-	return nil
+	if s.err != nil {
+		return Restored{}, refuseState(s.err)
+	}
+	v.counters, v.hash, v.events = fresh, key, events
+	return r, nil
 }
 
-func (c *counter) restore(h hasher, saved savedCorrelation) error {
-	c.evicted = saved.Evicted
-	ordered := c.co.def.Type == sigma.TemporalOrdered
-	for _, sg := range saved.Groups {
-		if len(sg.Entries) > max(c.co.keep, mostPerGroup) || len(sg.Key) > len(c.co.def.GroupBy)*(mostKey+2) {
-			return errors.New("a group is larger than any can be")
+func refuseState(err error) error {
+	return &holdfast.Error{Kind: holdfast.Invalid, What: "the saved counts of correlations cannot be read", Do: "start without them", Err: err}
+}
+
+// ahead is how far a clock may have been set back before what was counted by
+// the old time is dropped.
+const ahead = int64(time.Minute)
+
+// restore takes groups over, the most recently seen first, and returns how many.
+func (c *counter) restore(h hasher, groups []storedGroup, now int64) (int, error) {
+	ordered, span, n := c.co.def.Type == sigma.TemporalOrdered, int64(c.co.def.Timespan), 0
+	for _, sg := range slices.Backward(groups) {
+		if ordered && len(sg.entries) != len(c.co.inputs) {
+			return 0, errors.New("a chain has the wrong length")
 		}
-		if ordered && len(sg.Entries) != len(c.co.inputs) {
-			return errors.New("a chain has the wrong length")
+		if !ordered && !slices.IsSortedFunc(sg.entries, func(a, b entry) int { return cmp.Compare(a.at, b.at) }) {
+			return 0, errors.New("a window is out of order")
 		}
-		c.key = append(c.key[:0], sg.Key...)
+		live := func(e entry) bool { return e.at != never64 && e.at >= now-span && e.at <= now+ahead }
+		if !slices.ContainsFunc(sg.entries, live) {
+			continue
+		}
+		if !ordered {
+			sg.entries = slices.DeleteFunc(sg.entries, func(e entry) bool { return !live(e) })
+		} else if slices.ContainsFunc(sg.entries, func(e entry) bool { return e.at > now+ahead }) {
+			continue
+		}
+		c.key = append(c.key[:0], sg.key...)
 		g := c.group(h.sum(c.key))
 		if len(g.entries) > 0 {
-			return errors.New("a group is there twice")
+			return 0, errors.New("a group is there twice")
 		}
-		g.fired, g.firedAt = sg.Fired, sg.FiredAt
-		from := max(0, len(sg.Entries)-c.co.keep) // the threshold may be lower now
-		for _, e := range sg.Entries[from:] {
-			g.entries = append(g.entries, entry{e.At, e.ID, e.Num, e.Prior, e.Event})
+		if g.fired = sg.fired != 0; g.fired {
+			g.firedAt = min(sg.fired, now)
+		}
+		n++
+		from := max(0, len(sg.entries)-c.co.keep) // the threshold may be lower now
+		for _, e := range sg.entries[from:] {
+			g.entries = append(g.entries, e)
 			c.grown(g)
 		}
 	}
-	return nil
+	return n, nil
+}
+
+// stored reads an encoded state. After its first error it reads zeros.
+type stored struct {
+	b   []byte
+	err error
+}
+
+type storedGroup struct {
+	key     []byte
+	fired   int64
+	entries []entry
+}
+
+func (s *stored) fail(reason string) {
+	if s.err == nil {
+		s.err = errors.New(reason)
+	}
+	s.b = nil
+}
+
+func (s *stored) next(n int) []byte {
+	if n > len(s.b) {
+		s.fail("it is cut short")
+		return nil
+	}
+	b := s.b[:n]
+	s.b = s.b[n:]
+	return b
+}
+
+func (s *stored) byte() byte {
+	if b := s.next(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (s *stored) fixed() uint64 {
+	if b := s.next(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (s *stored) number() uint64 {
+	x, n := binary.Uvarint(s.b)
+	if n <= 0 {
+		s.fail("a number is cut short")
+		return 0
+	}
+	s.b = s.b[n:]
+	return x
+}
+
+func (s *stored) signed() int64 {
+	x := s.number()
+	return int64(x>>1) ^ -int64(x&1)
+}
+
+func (s *stored) bytes(most uint64) []byte {
+	n := s.number()
+	if n > most {
+		s.fail("a text is longer than any can be")
+		return nil
+	}
+	return s.next(int(n))
+}
+
+// mostKeys bounds a group's key: no rule groups by more fields than this.
+const mostKeys = 64 * (mostKey + 2)
+
+// groups reads the groups of one correlation. Each takes at least three bytes
+// of s, so that what is read bounds what is allocated.
+func (s *stored) groups(events uint64) (all []storedGroup) {
+	for s.byte() == 1 && s.err == nil {
+		g := storedGroup{key: s.bytes(mostKeys), fired: s.signed()}
+		n := s.number()
+		if n == 0 || n > mostPerGroup || n > uint64(len(s.b)) {
+			s.fail("a group has more entries than any can have, or none")
+			return nil
+		}
+		g.entries = make([]entry, n)
+		for i := range g.entries {
+			e := entry{at: s.signed(), id: s.number(), num: math.Float64frombits(s.number()), prior: s.signed(), event: s.number()}
+			if e.event > events || e.num != e.num {
+				s.fail("an entry is of an event that was not, or holds no number")
+			}
+			g.entries[i] = e
+		}
+		all = append(all, g)
+	}
+	return all
 }
