@@ -47,6 +47,7 @@ type loop struct {
 	beat      func(evaluated uint64)
 	found     chan<- holdfast.Finding // never waited for
 	counters  *Counters
+	keeper    *keeper          // nil if nothing is counted
 	label     holdfast.Finding // what is the same in every finding of this worker
 
 	evaluated uint64
@@ -73,6 +74,9 @@ func (l *loop) run(ctx context.Context) error {
 		if l.now.Sub(looked) >= look {
 			looked = l.now
 			l.look()
+		}
+		if l.keeper != nil {
+			l.keeper.look(l.evaluator, l.now)
 		}
 		e, err := l.source.Next(l.now.Add(tick))
 		if err != nil {

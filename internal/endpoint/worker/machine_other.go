@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"os"
 	"runtime"
 	"time"
 )
@@ -21,3 +22,6 @@ func resident() uint64 {
 }
 
 func busy() time.Duration { return 0 }
+
+// private trusts the state directory, which the installer keeps to the agent.
+func private(os.FileInfo) bool { return true }

@@ -53,6 +53,7 @@ type worker struct {
 	state    *state
 	counters *Counters
 	findings chan holdfast.Finding
+	keeper   *keeper // nil if nothing is counted
 	outbox   *outbox.Outbox
 	link     *uplink.Link // nil until connected the first time, and without an identity
 	mine     chan struct{}
@@ -100,6 +101,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if w.identity != nil {
 		l.label.Host, l.label.Org = w.identity.Host, w.identity.Org
+	}
+	if engine.Correlates() { // else what was counted before is left alone
+		file := countsFile(o.Config.State)
+		restoreCounts(l.evaluator, file, l.label.Host, o.Log)
+		w.keeper = newKeeper(file, l.label.Host, o.Log)
+		l.keeper = w.keeper
 	}
 	return w.run(ctx, l)
 }
@@ -197,6 +204,9 @@ func (w *worker) run(ctx context.Context, l *loop) error {
 		return err
 	}
 	err := l.run(ctx)
+	if w.keeper != nil { // first, because another worker may be waiting for it
+		w.keeper.close(l.evaluator)
+	}
 	stop()
 	close(w.findings)
 	<-writer
@@ -221,6 +231,9 @@ func (w *worker) obey(ctx context.Context, stop context.CancelFunc) {
 			switch m.Kind {
 			case lifeline.Tell:
 				w.state.tell(*m.Status)
+				if w.keeper != nil { // another worker may have come, and taken what was saved, or be about to
+					w.keeper.asked.Store(true)
+				}
 				if m.Status.SafeMode == w.Safe && m.Status.Running.Equal(w.Generation) {
 					w.once.Do(func() { close(w.mine) })
 				}

@@ -25,6 +25,18 @@ const stateVersion = 2
 // mostID bounds what a saved correlation is called.
 const mostID = 1024
 
+// Correlates says whether there is anything to count.
+func (e *Engine) Correlates() bool { return len(e.correlations) > 0 }
+
+// Counted returns how many matches correlations have counted: if it is the same,
+// so is the state.
+func (v *Evaluator) Counted() (n uint64) {
+	for _, c := range v.counters {
+		n += c.counted
+	}
+	return n
+}
+
 // AppendState appends to b what correlations have counted, in at most limit
 // bytes. Groups that find no room, the least recently seen, are left out and
 // counted. It allocates only to grow b.

@@ -21,6 +21,7 @@ type counter struct {
 	oldest  int32
 	entries int
 	evicted uint64
+	counted uint64
 	key     []byte
 	sorted  []float64
 }
@@ -56,6 +57,7 @@ func newCounter(co *correlation) *counter {
 // add counts an event that matched input number input, and reports whether the
 // correlation fires.
 func (c *counter) add(h hasher, ev *ocsf.Event, number uint64, input int) bool {
+	c.counted++
 	fields := c.co.fields[ev.Class][input]
 	var ok bool
 	if c.key, ok = appendTuple(c.key[:0], ev, fields.groupBy); !ok {
