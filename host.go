@@ -88,10 +88,33 @@ type HostReport struct {
 	// Suspended lists rules of Running that the host has stopped because each
 	// took more than its budget; at most 32.
 	Suspended []Suspension `json:"suspended,omitempty"`
+	// EventNs is how long evaluating one event takes, in nanoseconds: the mean
+	// over the events that were sampled since the worker started; 0 before the
+	// first.
+	EventNs uint64 `json:"event_ns,omitempty"`
+	// Costs are the rules of Running that take the most of it, the dearest
+	// first; at most 8.
+	Costs []RuleCost `json:"costs,omitempty"`
+	// Forgotten lists the correlations of Running that had to forget something
+	// to stay within their bounds; at most 32.
+	Forgotten []Forgotten `json:"forgotten,omitempty"`
 }
 
 // Suspension is one rule that a host stopped by itself.
 type Suspension struct {
 	Rule   string `json:"rule"`   // id
 	Reason string `json:"reason"` // for people
+}
+
+// RuleCost is what one rule takes of a host, as a sample of its events shows.
+type RuleCost struct {
+	Rule       string  `json:"rule"`         // id
+	NsPerEvent float64 `json:"ns_per_event"` // nanoseconds, over all events sampled
+	Share      float64 `json:"share"`        // of the events, on how many it had to be evaluated
+}
+
+// Forgotten is a correlation whose counts outgrew their bounds.
+type Forgotten struct {
+	Rule  string `json:"rule"`  // id of the correlation
+	Count uint64 `json:"count"` // groups or entries forgotten; it only grows
 }

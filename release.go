@@ -107,19 +107,33 @@ type Finding struct {
 	Rule       string    `json:"rule"` // Sigma rule id
 	Title      string    `json:"title"`
 	Severity   Severity  `json:"severity"`
-	Techniques []string  `json:"techniques"` // ATT&CK, "T1059.004"
-	At         time.Time `json:"at"`         // when the event happened, by the host's clock
-	Received   time.Time `json:"received"`   // when the server stored it
-	Bundle     Digest    `json:"bundle"`     // the rules bundle that found it
-	Event      []Fact    `json:"event"`      // the event's fields
-	Matched    []Fact    `json:"matched"`    // which fields matched, with their values
-	Tree       []Process `json:"tree"`       // the process and its ancestors, nearest first
+	Techniques []string  `json:"techniques"`    // ATT&CK, "T1059.004"
+	At         time.Time `json:"at"`            // when the event happened, by the host's clock
+	Received   time.Time `json:"received"`      // when the server stored it
+	Bundle     Digest    `json:"bundle"`        // the rules bundle that found it
+	Event      []Fact    `json:"event"`         // the event's fields
+	Matched    []Fact    `json:"matched"`       // which fields matched, with their values
+	Why        []Reason  `json:"why,omitempty"` // by which lines of the rule; older agents do not say
+	Tree       []Process `json:"tree"`          // the process and its ancestors, nearest first
 }
 
 // Fact is one named value of an event, by OCSF path.
 type Fact struct {
 	Field string `json:"field"`
 	Value string `json:"value"`
+}
+
+// Reason is one line of a rule that held. Of a correlation, one says what was
+// counted, and others which lines of its rules held for the event that
+// completed it.
+type Reason struct {
+	// Search is the name of the selection; of a rule that a correlation counts,
+	// after its title and a colon; or a correlation's type, or "group-by".
+	Search  string   `json:"search"`
+	Field   string   `json:"field,omitempty"`   // by OCSF path, as in Finding.Matched
+	Test    string   `json:"test,omitempty"`    // Sigma's modifiers ("contains|all"), or a correlation's condition
+	Fits    []string `json:"fits,omitempty"`    // the rule's values that the event's fit; at most 5
+	Counted string   `json:"counted,omitempty"` // by a correlation: the number its condition was about
 }
 
 // Process is one node of a process tree.

@@ -130,7 +130,27 @@ func writeHost(w io.Writer, h view.HostDetail) {
 	line("events", fmt.Sprintf("%d, %d dropped", r.Events, r.EventsDropped))
 	line("memory", fmt.Sprintf("%.1f MB", float64(r.RSS)/1e6))
 	line("last seen", h.LastSeen.Local().Format(time.DateTime))
+	if r.EventNs > 0 {
+		line("an event", fmt.Sprintf("%.2f µs to evaluate", float64(r.EventNs)/1e3))
+	}
+	for _, x := range r.Suspended {
+		line("suspended", titleOf(h.Titles, x.Rule)+": "+x.Reason)
+	}
+	for _, x := range r.Forgotten {
+		line("forgets", fmt.Sprintf("%s: %d groups or entries, to stay within its bounds", titleOf(h.Titles, x.Rule), x.Count))
+	}
+	for _, x := range r.Costs {
+		line("rule", fmt.Sprintf("%.1f ns an event, evaluated on %.1f %%: %s", x.NsPerEvent, 100*x.Share, titleOf(h.Titles, x.Rule)))
+	}
 	t.Flush()
+}
+
+// titleOf names a rule for people, by its id if the server does not know it.
+func titleOf(titles map[string]string, id string) string {
+	if title := titles[id]; title != "" {
+		return title + " [" + id + "]"
+	}
+	return id
 }
 
 func short(ds []holdfast.Digest) string {
@@ -230,6 +250,16 @@ func writeFinding(w io.Writer, f holdfast.Finding) {
 	}
 	for _, m := range f.Matched {
 		fmt.Fprintf(w, "    matched %s = %q\n", m.Field, clip(m.Value, 160))
+	}
+	for _, r := range f.Why {
+		switch {
+		case r.Counted != "":
+			fmt.Fprintf(w, "    by %s %s: %s\n", r.Search, r.Test, r.Counted)
+		case len(r.Fits) > 0:
+			fmt.Fprintf(w, "    by %s: %s %s %s\n", r.Search, r.Field, r.Test, clip(fmt.Sprintf("%q", r.Fits), 160))
+		default:
+			fmt.Fprintf(w, "    by %s: %s\n", r.Search, r.Field)
+		}
 	}
 }
 

@@ -79,7 +79,10 @@ type HostDetail struct {
 	HostRow
 	// Versions names known digests for people.
 	Versions map[holdfast.Digest]string `json:"versions"`
-	Harms    []holdfast.Harm            `json:"harms"`    // latest first
-	Findings []holdfast.Finding         `json:"findings"` // the latest few
-	Now      time.Time                  `json:"now"`
+	// Titles names the rules of the report for people, as far as the content it
+	// runs is known.
+	Titles   map[string]string  `json:"titles,omitempty"`
+	Harms    []holdfast.Harm    `json:"harms"`    // latest first
+	Findings []holdfast.Finding `json:"findings"` // the latest few
+	Now      time.Time          `json:"now"`
 }

@@ -23,6 +23,8 @@ const (
 
 	maxFacts      = 128
 	maxTree       = 32
+	maxFits       = 8   // values of one reason
+	maxFit        = 512 // bytes of one
 	maxTechniques = 32
 )
 
@@ -60,7 +62,8 @@ type detection struct {
 	Evidences   []evidence   `json:"evidences,omitempty"`
 	Observables []observable `json:"observables,omitempty"`
 	Unmapped    struct {
-		Event []holdfast.Fact `json:"event,omitempty"`
+		Event []holdfast.Fact   `json:"event,omitempty"`
+		Why   []holdfast.Reason `json:"why,omitempty"`
 	} `json:"unmapped"`
 }
 
@@ -114,9 +117,12 @@ var severities = map[holdfast.Severity]struct {
 
 // cuts are the sizes to try in turn until a finding fits MaxRecord. The last
 // one always does, even if JSON writes each byte as six.
-var cuts = []struct{ value, facts, tree int }{
-	{8 << 10, maxFacts, maxTree}, {1 << 10, maxFacts, maxTree}, {256, 32, 16}, {64, 16, 8},
+var cuts = []cut{
+	{8 << 10, maxFacts, maxTree, maxFacts, maxFits}, {1 << 10, maxFacts, maxTree, maxFacts, maxFits}, {256, 32, 16, 16, 2}, {64, 16, 8, 4, 1},
 }
+
+// cut is how many bytes a value may have, and how many of each there may be.
+type cut struct{ value, facts, tree, why, fits int }
 
 // truncated is the name of the fact that says that something was cut.
 const truncated = "holdfast.truncated"
@@ -127,7 +133,7 @@ const truncated = "holdfast.truncated"
 // and are not carried. A finding the server would refuse is refused here.
 func MarshalFinding(f holdfast.Finding) ([]byte, error) {
 	for _, c := range cuts {
-		body, err := marshalDetection(f, c.value, c.facts, c.tree)
+		body, err := marshalDetection(f, c)
 		if err != nil {
 			return nil, err
 		}
@@ -149,10 +155,10 @@ func MarshalFinding(f holdfast.Finding) ([]byte, error) {
 	return nil, invalid("finding", "has an id, rule or hostname longer than 256 bytes")
 }
 
-func marshalDetection(f holdfast.Finding, value, facts, depth int) ([]byte, error) {
+func marshalDetection(f holdfast.Finding, size cut) ([]byte, error) {
 	short := false
 	cut := func(s string) string {
-		c := clip(strings.ToValidUTF8(s, "\uFFFD"), value)
+		c := clip(strings.ToValidUTF8(s, "\uFFFD"), size.value)
 		short = short || len(c) < len(s)
 		return c
 	}
@@ -174,14 +180,21 @@ func marshalDetection(f holdfast.Finding, value, facts, depth int) ([]byte, erro
 		d.Info.Attacks = append(d.Info.Attacks, a)
 	}
 	d.Device.Hostname = f.Hostname
-	for _, m := range f.Matched[:first(len(f.Matched), facts)] {
+	for _, m := range f.Matched[:first(len(f.Matched), size.facts)] {
 		d.Observables = append(d.Observables, observable{Name: cut(m.Field), TypeID: 99, Value: cut(m.Value)})
 	}
-	for _, e := range f.Event[:first(len(f.Event), facts)] {
+	for _, e := range f.Event[:first(len(f.Event), size.facts)] {
 		d.Unmapped.Event = append(d.Unmapped.Event, holdfast.Fact{Field: cut(e.Field), Value: cut(e.Value)})
 	}
+	for _, r := range f.Why[:first(len(f.Why), size.why)] {
+		c := holdfast.Reason{Search: cut(r.Search), Field: cut(r.Field), Test: cut(r.Test), Counted: cut(r.Counted)}
+		for _, v := range r.Fits[:first(len(r.Fits), size.fits)] {
+			c.Fits = append(c.Fits, cut(clip(v, maxFit)))
+		}
+		d.Unmapped.Why = append(d.Unmapped.Why, c)
+	}
 	var tree *process
-	for i := first(len(f.Tree), depth) - 1; i >= 0; i-- {
+	for i := first(len(f.Tree), size.tree) - 1; i >= 0; i-- {
 		p := f.Tree[i]
 		o := &process{PID: p.PID, CmdLine: cut(p.CmdLine), Created: p.Started.UTC(), Parent: tree}
 		o.File.Path, o.User.Name = cut(p.Path), cut(p.User)
@@ -317,7 +330,7 @@ func findingOf(body []byte) (holdfast.Finding, error) {
 	}
 	f := holdfast.Finding{
 		ID: d.Info.UID, Hostname: d.Device.Hostname, Rule: d.Info.Analytic.UID, Title: d.Info.Title,
-		Severity: holdfast.Severity(d.Severity), At: d.TimeDT, Bundle: d.Info.Analytic.Version, Event: d.Unmapped.Event,
+		Severity: holdfast.Severity(d.Severity), At: d.TimeDT, Bundle: d.Info.Analytic.Version, Event: d.Unmapped.Event, Why: d.Unmapped.Why,
 	}
 	if f.ID == "" {
 		return none, invalid("finding_info.uid", "is missing")
@@ -342,7 +355,7 @@ func findingOf(body []byte) (holdfast.Finding, error) {
 			return none, err
 		}
 	}
-	if len(d.Info.Attacks) > maxTechniques || len(d.Observables) > maxFacts || len(f.Event) > maxFacts+1 {
+	if len(d.Info.Attacks) > maxTechniques || len(d.Observables) > maxFacts || len(f.Event) > maxFacts+1 || len(f.Why) > maxFacts {
 		return none, invalid("finding "+f.ID, "has more parts than a finding may have")
 	}
 	for _, a := range d.Info.Attacks {
@@ -350,6 +363,11 @@ func findingOf(body []byte) (holdfast.Finding, error) {
 			return none, err
 		}
 		f.Techniques = append(f.Techniques, a.Technique.UID)
+	}
+	for _, r := range f.Why {
+		if len(r.Fits) > maxFits {
+			return none, invalid("unmapped.why", "names more than 8 values")
+		}
 	}
 	for _, o := range d.Observables {
 		f.Matched = append(f.Matched, holdfast.Fact{Field: o.Name, Value: o.Value})

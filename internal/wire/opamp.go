@@ -333,6 +333,8 @@ const (
 	maxShunned  = 256
 
 	maxSuspended = 32
+	maxCosts     = 8
+	maxForgotten = 32
 )
 
 func checkReport(r *holdfast.HostReport) error {
@@ -375,7 +377,19 @@ func checkReport(r *holdfast.HostReport) error {
 		r.Suspended[i].Reason = clip(x.Reason, maxText)
 	}
 	r.Reason = clip(r.Reason, 1024)
+	tidyCosts(r)
 	return nil
+}
+
+// tidyCosts drops what no worker says of costs. They are there to be looked at:
+// a report is not refused for them.
+func tidyCosts(r *holdfast.HostReport) {
+	r.Costs = slices.DeleteFunc(r.Costs[:min(len(r.Costs), maxCosts)], func(c holdfast.RuleCost) bool {
+		return text("costs", c.Rule) != nil || !(c.NsPerEvent >= 0 && c.NsPerEvent <= 1e12 && c.Share >= 0 && c.Share <= 1)
+	})
+	r.Forgotten = slices.DeleteFunc(r.Forgotten[:min(len(r.Forgotten), maxForgotten)], func(f holdfast.Forgotten) bool {
+		return text("forgotten", f.Rule) != nil
+	})
 }
 
 // Unmarshal decodes an OpAMP message, bounded by MaxMessage.

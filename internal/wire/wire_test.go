@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,11 @@ func TestReportsSurviveTheWire(t *testing.T) {
 			Shunned: rapid.SliceOfN(digests, 0, 5).Draw(t, "shunned"), Probation: rapid.Bool().Draw(t, "probation"),
 			SafeMode: rapid.Bool().Draw(t, "safe"), Crashes: rapid.Uint64().Draw(t, "crashes"), Reason: labels.Draw(t, "reason"),
 			Activation: labels.Draw(t, "activation"), Events: rapid.Uint64().Draw(t, "events"),
+			EventNs: rapid.Uint64().Draw(t, "event_ns"),
+		}
+		for range rapid.IntRange(0, maxCosts).Draw(t, "costs") {
+			r.Costs = append(r.Costs, holdfast.RuleCost{Rule: labels.Draw(t, "rule"), NsPerEvent: rapid.Float64Range(0, 1e9).Draw(t, "ns"), Share: rapid.Float64Range(0, 1).Draw(t, "share")})
+			r.Forgotten = append(r.Forgotten, holdfast.Forgotten{Rule: labels.Draw(t, "correlation"), Count: rapid.Uint64().Draw(t, "count")})
 		}
 		m, err := Custom(ReportType, r)
 		if err != nil {
@@ -153,6 +159,27 @@ func TestReportsSurviveTheWire(t *testing.T) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// A host is never lost over what it says of its rules' costs.
+func TestWhatIsAbsurdAboutCostsIsDropped(t *testing.T) {
+	many := strings.TrimSuffix(strings.Repeat(`{"rule":"r","ns_per_event":1,"share":0.5},`, 100), ",")
+	for name, c := range map[string]struct {
+		data             string
+		costs, forgotten int
+	}{
+		"too many":  {`{"costs":[` + many + `],"forgotten":[` + many + `]}`, maxCosts, maxForgotten},
+		"negative":  {`{"costs":[{"rule":"r","ns_per_event":-1}]}`, 0, 0},
+		"endless":   {`{"costs":[{"rule":"r","ns_per_event":1e300},{"rule":"q","ns_per_event":2}]}`, 1, 0},
+		"no share":  {`{"costs":[{"rule":"r","share":7}]}`, 0, 0},
+		"escape":    {`{"costs":[{"rule":"\u001b[2J"}],"forgotten":[{"rule":"\u001b[2J"}]}`, 0, 0},
+		"long name": {`{"forgotten":[{"rule":"` + strings.Repeat("a", 300) + `"}]}`, 0, 0},
+	} {
+		r, err := ReportOf(&protobufs.CustomMessage{Capability: Capability, Type: ReportType, Data: []byte(c.data)})
+		if err != nil || len(r.Costs) != c.costs || len(r.Forgotten) != c.forgotten {
+			t.Errorf("%s: %d costs, %d forgotten: %v", name, len(r.Costs), len(r.Forgotten), err)
+		}
+	}
 }
 
 func TestHostileReportsAreRefused(t *testing.T) {
@@ -241,6 +268,12 @@ var findings = rapid.Custom(func(t *rapid.T) holdfast.Finding {
 		Techniques: rapid.SliceOfN(rapid.StringMatching(`T[0-9]{4}(\.[0-9]{3})?`), 0, 4).Draw(t, "techniques"),
 		At:         someTime.Draw(t, "at"), Bundle: digests.Draw(t, "bundle"),
 		Event: rapid.SliceOfN(facts, 0, 8).Draw(t, "event"), Matched: rapid.SliceOfN(facts, 0, 4).Draw(t, "matched"),
+		Why: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) holdfast.Reason {
+			return holdfast.Reason{
+				Search: rapid.String().Draw(t, "search"), Field: labels.Draw(t, "field"), Test: labels.Draw(t, "test"), Counted: labels.Draw(t, "counted"),
+				Fits: rapid.SliceOfN(rapid.String(), 0, 3).Draw(t, "fits"),
+			}
+		}), 0, 3).Draw(t, "why"),
 		Tree: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) holdfast.Process {
 			return holdfast.Process{
 				PID: rapid.IntRange(0, 1<<22).Draw(t, "pid"), Path: rapid.String().Draw(t, "path"), CmdLine: rapid.String().Draw(t, "cmd"),
@@ -252,6 +285,7 @@ var findings = rapid.Custom(func(t *rapid.T) holdfast.Finding {
 
 var emptyIsNil = cmp.Options{
 	cmp.FilterValues(func(a, b []holdfast.Fact) bool { return len(a)+len(b) == 0 }, cmp.Ignore()),
+	cmp.FilterValues(func(a, b []holdfast.Reason) bool { return len(a)+len(b) == 0 }, cmp.Ignore()),
 	cmp.FilterValues(func(a, b []holdfast.Process) bool { return len(a)+len(b) == 0 }, cmp.Ignore()),
 	cmp.FilterValues(func(a, b []string) bool { return len(a)+len(b) == 0 }, cmp.Ignore()),
 }
@@ -292,6 +326,7 @@ func TestLargeFindingsAreCutAndSaySo(t *testing.T) {
 		f.Event = append(f.Event, holdfast.Fact{Field: strings.Repeat("\x01", 1<<14), Value: strings.Repeat("\xff", 1<<14)})
 		f.Matched = append(f.Matched, holdfast.Fact{Field: "f", Value: strings.Repeat("\x02", 1<<14)})
 		f.Tree = append(f.Tree, holdfast.Process{CmdLine: strings.Repeat("\x02", 1<<14)})
+		f.Why = append(f.Why, holdfast.Reason{Search: strings.Repeat("\x02", 1<<14), Fits: slices.Repeat([]string{strings.Repeat("\x02", 1<<14)}, 100)})
 		f.Techniques = append(f.Techniques, "T1059")
 	}
 	b, err := MarshalFinding(f)

@@ -215,6 +215,7 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 func alike(a, b holdfast.HostReport) bool {
 	for _, r := range []*holdfast.HostReport{&a, &b} {
 		r.Events, r.EventsDropped, r.FindingsDropped, r.RSS, r.CPU = 0, 0, 0, 0, 0
+		r.EventNs, r.Costs, r.Forgotten = 0, nil, nil
 	}
 	return reflect.DeepEqual(a, b)
 }

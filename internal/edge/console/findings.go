@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,6 +71,24 @@ func fieldsOf(d view.FindingDetail) []field {
 			all = append(all, field{m, true})
 			delete(matched, m.Field)
 		}
+	}
+	return all
+}
+
+// reason is a line of the rule, beside what the event has.
+type reason struct {
+	holdfast.Reason
+	Has string
+}
+
+func reasonsOf(d view.FindingDetail) []reason {
+	values := map[string]string{}
+	for _, m := range d.Matched {
+		values[m.Field] = m.Value
+	}
+	var all []reason
+	for _, r := range d.Why {
+		all = append(all, reason{r, cmp.Or(r.Counted, values[r.Field])})
 	}
 	return all
 }

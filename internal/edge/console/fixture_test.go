@@ -135,6 +135,11 @@ func (f *fixture) makeHosts(r *rand.Rand) {
 			h.Report.SafeMode, h.Report.Running, h.Report.Reason, h.Report.Probation = true, nil, "previous generation died the same way", false
 		case 88:
 			h.Report.EventsDropped = 1204
+		case 0:
+			h.Report.EventNs = 1437
+			h.Report.Costs = []holdfast.RuleCost{{Rule: ruleRows[0].ID, NsPerEvent: 61.4, Share: 0.031}, {Rule: ruleRows[5].ID, NsPerEvent: 0.8, Share: 0.0004}}
+			h.Report.Suspended = []holdfast.Suspension{{Rule: ruleRows[6].ID, Reason: "more than 200 findings at once or 20 a minute"}}
+			h.Report.Forgotten = []holdfast.Forgotten{{Rule: "a-rule-nobody-knows", Count: 12_044}}
 		}
 		f.hosts = append(f.hosts, view.HostRow{Host: h, State: view.StateOf(h), Ring: ring, Labels: f.labels(h.Report.Running)})
 	}
@@ -192,6 +197,11 @@ func (f *fixture) makeFindings(r *rand.Rand) {
 				{Field: "device.hostname", Value: h.Attributes.Hostname},
 			},
 			Matched: []holdfast.Fact{{Field: "process.cmd_line", Value: p.CmdLine}, {Field: "process.parent_process.file.path", Value: "/usr/sbin/nginx"}},
+			Why: []holdfast.Reason{
+				{Search: "selection_parent", Field: "process.parent_process.file.path", Test: "endswith", Fits: []string{"/nginx"}},
+				{Search: "selection_shell", Field: "process.cmd_line", Test: "contains", Fits: []string{" -i", "/dev/tcp/"}},
+				{Search: "event_count", Test: "gte 3 within 10m", Counted: "3"},
+			},
 			Tree: []holdfast.Process{
 				p,
 				{PID: 811, Path: "/usr/sbin/nginx", CmdLine: "nginx: worker process", User: "www-data", Started: f.now.Add(-50 * time.Hour)},
@@ -390,7 +400,10 @@ func (f *fixture) Host(_ context.Context, id holdfast.HostID) (view.HostDetail, 
 	if i < 0 {
 		return view.HostDetail{}, notFound("host", string(id))
 	}
-	d := view.HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now}
+	d := view.HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now, Titles: map[string]string{}}
+	for _, r := range ruleRows {
+		d.Titles[r.ID] = r.Title
+	}
 	for _, r := range f.rolls {
 		for _, h := range r.Harms {
 			if h.Host == id {

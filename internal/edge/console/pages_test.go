@@ -95,6 +95,16 @@ func TestHostPageKeepsDigestsApart(t *testing.T) {
 	a.count("#h-hostfindings", 0) // a viewer's role does not include findings
 }
 
+func TestHostPageShowsWhatRulesCost(t *testing.T) {
+	st := newSite(t)
+	i := slices.IndexFunc(st.f.hosts, func(h view.HostRow) bool { return len(h.Report.Costs) > 0 })
+	a := st.as(holdfast.Viewer).get("/fleet/" + string(st.f.hosts[i].ID))
+	a.has("#costs tr.is-suspended", ruleRows[6].Title, "suspended", "more than 200 findings")
+	a.has("#costs tr.is-forgotten", "a-rule-nobody-knows", "12,044 groups or entries")
+	a.has("#costs tbody tr:nth-child(3)", ruleRows[0].Title, "61 ns", "3.1 %")
+	a.has("#cost-of-event", "1.4 µs an event")
+}
+
 func TestContentShowsWhyABundleWasRefused(t *testing.T) {
 	v := newSite(t).as(holdfast.Viewer)
 	a := v.get("/content")
@@ -160,6 +170,10 @@ func TestFindingShowsTreeRuleAndWhatMatched(t *testing.T) {
 	a.count("#tree ul", 4)
 	a.count("#event .is-matched mark", 2)
 	a.has("#event .is-matched", "process.cmd_line")
+	a.count("#why tbody tr", 3)
+	a.has("#why tbody tr:nth-child(1)", "selection_parent", "process.parent_process.file.path", "endswith", "/nginx", "/usr/sbin/nginx")
+	a.has("#why tbody tr:nth-child(2)", "selection_shell", "contains", "/dev/tcp/", "bash -i")
+	a.has("#why tbody tr:nth-child(3)", "event_count", "gte 3 within 10m", "3")
 	if href := attr(a.all("a.technique")[0], "href"); href != "https://attack.mitre.org/techniques/T1059/004" {
 		t.Errorf("technique links to %s", href)
 	}

@@ -88,6 +88,19 @@ func size(n uint64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
+// nanoseconds writes a short time in the unit that suits it.
+func nanoseconds(ns float64) string {
+	switch {
+	case ns >= 1e6:
+		return fmt.Sprintf("%.1f ms", ns/1e6)
+	case ns >= 1e3:
+		return fmt.Sprintf("%.1f µs", ns/1e3)
+	case ns >= 10:
+		return fmt.Sprintf("%.0f ns", ns)
+	}
+	return fmt.Sprintf("%.2g ns", ns)
+}
+
 // span writes a duration in its largest one or two units.
 func span(d time.Duration) string {
 	d = d.Abs()

@@ -226,6 +226,7 @@ func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d view.HostDetai
 	}
 	d = view.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
 	d.Labels = f.labels(row)
+	d.Titles = s.titles(row.Report)
 	if d.Harms, err = s.harmsOf(ctx, id); err != nil {
 		return d, err
 	}
@@ -234,6 +235,31 @@ func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d view.HostDetai
 		d.Findings = append(d.Findings, n.Finding)
 	}
 	return d, err
+}
+
+// titles names the rules that a report is about, as far as its content can be
+// read: a page is shown without.
+func (s *Source) titles(r holdfast.HostReport) map[string]string {
+	titles := map[string]string{}
+	for _, x := range r.Suspended {
+		titles[x.Rule] = ""
+	}
+	for _, x := range r.Costs {
+		titles[x.Rule] = ""
+	}
+	for _, x := range r.Forgotten {
+		titles[x.Rule] = ""
+	}
+	rows, err := s.rulesIn(r.Running[holdfast.Rules])
+	if err != nil || len(titles) == 0 {
+		return nil
+	}
+	for _, row := range rows {
+		if _, ok := titles[row.ID]; ok {
+			titles[row.ID] = row.Title
+		}
+	}
+	return titles
 }
 
 // harmsOf lists what happened to a host in the rollouts it took part in, latest

@@ -18,6 +18,9 @@ const tick = 100 * time.Millisecond
 // look is how often budgets and drop counts are looked at.
 const look = time.Second
 
+// tellCosts is how often what rules cost is worked out anew.
+const tellCosts = 10 * time.Second
+
 // source is what the loop needs of a sensor. Its event is valid until the next
 // call of Next, which returns nil if none came until then.
 type source interface {
@@ -35,6 +38,14 @@ type Counters struct {
 	Findings   atomic.Uint64
 	Lost       atomic.Uint64 // findings there was no room for
 	Suspended  atomic.Pointer[[]holdfast.Suspension]
+	Costs      atomic.Pointer[Costs]
+}
+
+// Costs are what evaluating takes, and what correlations had to forget.
+type Costs struct {
+	Event     time.Duration
+	Rules     []holdfast.RuleCost
+	Forgotten []holdfast.Forgotten
 }
 
 // loop evaluates events: it and nothing else beats, so that a beat says that
@@ -52,6 +63,7 @@ type loop struct {
 
 	evaluated uint64
 	now       time.Time
+	told      time.Time // when costs were published
 	sink      func(*detect.Match)
 }
 
@@ -104,7 +116,7 @@ func (l *loop) match(m *detect.Match) {
 	f.Rule, f.Title, f.Severity, f.Techniques = m.Rule.ID, m.Rule.Title, m.Rule.Severity, m.Rule.Techniques
 	f.At = m.Event.Time
 	f.Event = facts(m.Event)
-	f.Matched = m.Facts()
+	f.Matched, f.Why = m.Why()
 	for i := range f.Matched {
 		f.Matched[i].Value = printable(f.Matched[i].Value)
 	}
@@ -128,6 +140,10 @@ func (l *loop) look() {
 	l.counters.Unenriched.Store(c.Unenriched)
 	for _, c := range l.evaluator.OverBudget(l.budgets.budget.Time) {
 		l.suspend(c.Rule, l.budgets.tooSlow(c))
+	}
+	if l.now.Sub(l.told) >= tellCosts {
+		l.told = l.now
+		l.counters.Costs.Store(costsOf(l.evaluator))
 	}
 }
 

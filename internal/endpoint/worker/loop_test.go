@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/detect"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
+	"github.com/holdfast-security/holdfast/internal/wire"
 )
 
 const oneRule = `
@@ -165,11 +167,84 @@ func TestFindingSaysWhatAnAnalystNeeds(t *testing.T) {
 		if want := (holdfast.Fact{Field: "process.cmd_line", Value: "echo marker \uFFFD"}); !slices.Contains(f.Matched, want) || !slices.Contains(f.Event, want) {
 			t.Errorf("matched %v, event %v", f.Matched, f.Event)
 		}
+		if want := (holdfast.Reason{Search: "s", Field: "process.cmd_line", Test: "contains", Fits: []string{"marker"}}); len(f.Why) != 1 || !reflect.DeepEqual(f.Why[0], want) {
+			t.Errorf("why: %+v, want %+v", f.Why, want)
+		}
 		if len(f.Tree) != 1 || f.Tree[0].Path != "/bin/\uFFFD" {
 			t.Errorf("tree %v", f.Tree)
 		}
 		if l.counters.Dropped.Load() != 3 || l.counters.Unenriched.Load() != 2 {
 			t.Error("what the sensor lost is not published")
+		}
+	})
+}
+
+func TestACorrelationsFindingSaysWhatItCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []ocsf.Event
+		for i := range 3 {
+			e := launchEvent("/bin/echo", "echo marker", fmt.Sprint("u", i))
+			e.Values[ocsf.ProcessUserName] = ocsf.StringValue("ann")
+			events = append(events, e)
+		}
+		l, found, _ := newLoop(t, &script{events: events}, 9, oneRule, threeMarkers)
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := l.run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 1 {
+			t.Fatalf("%d findings, want the correlation's alone", len(found))
+		}
+		f := <-found
+		want := []holdfast.Reason{
+			{Search: "group-by", Field: "process.user.name"},
+			{Search: "event_count", Test: "gte 3 within 1h", Counted: "3"},
+			{Search: "Marker: s", Field: "process.cmd_line", Test: "contains", Fits: []string{"marker"}},
+		}
+		if f.Title != "Three markers" || !reflect.DeepEqual(f.Why, want) {
+			t.Errorf("%s: %+v, want %+v", f.Title, f.Why, want)
+		}
+	})
+}
+
+// What rules cost, and what correlations forgot, reaches the report.
+func TestTheReportSaysWhatRulesCost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []ocsf.Event
+		for i := range 5000 {
+			e := launchEvent("/bin/echo", "echo marker", fmt.Sprint("u", i))
+			e.Values[ocsf.ProcessUserName] = ocsf.StringValue(fmt.Sprint("user", i))
+			events = append(events, e)
+		}
+		l, _, _ := newLoop(t, &script{events: events}, 9, oneRule, threeMarkers)
+		l.counters = &Counters{}
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		defer stop()
+		if err := l.run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s := &state{running: holdfast.Generation{}, counters: l.counters, queue: func() uint64 { return 0 }}
+		r := s.report(time.Unix(1000, 0))
+		if len(r.Forgotten) != 1 || r.Forgotten[0].Rule != "6f0f4a55-4d07-4b43-9a3c-8d5a4f6d2a03" || r.Forgotten[0].Count != 5000-4096 {
+			t.Errorf("of 5,000 users 4,096 are kept, and the report says %+v", r.Forgotten)
+		}
+		if c, sampled := l.evaluator.EventCost(); sampled < 64 {
+			t.Errorf("%d of 5,000 events were sampled (%v)", sampled, c)
+		}
+	})
+}
+
+func TestARulesNameFitsAReport(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := rapid.SliceOfN(rapid.Byte(), 0, 400).Draw(t, "id")
+		r := holdfast.HostReport{Suspended: []holdfast.Suspension{{Rule: nameOf(string(id))}}, Costs: []holdfast.RuleCost{{Rule: nameOf(string(id))}}}
+		m, err := wire.Custom(wire.ReportType, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := wire.ReportOf(m); err != nil || len(got.Costs) != 1 {
+			t.Fatalf("a report that names the rule %q is refused: %v", id, err)
 		}
 	})
 }

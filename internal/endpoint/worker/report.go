@@ -99,5 +99,8 @@ func (s *state) report(now time.Time) holdfast.HostReport {
 	if list := s.counters.Suspended.Load(); list != nil {
 		r.Suspended = *list
 	}
+	if c := s.counters.Costs.Load(); c != nil {
+		r.EventNs, r.Costs, r.Forgotten = uint64(c.Event.Nanoseconds()), c.Rules, c.Forgotten
+	}
 	return r
 }

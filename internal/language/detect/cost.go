@@ -6,42 +6,78 @@ import (
 	"time"
 )
 
-// sampleEvery is how many events pass between two whose rules are timed one by
-// one. It is a power of two.
-const sampleEvery = 1024
+// Of an evaluator's first events, one in sampleFirst is timed rule by rule, so
+// that an idle host too can say what its rules cost; of all later ones, one in
+// sampleEvery. Both are powers of two.
+const (
+	sampleFirst = 16
+	sampleEvery = 1024
+	enough      = 64 // samples, to judge by
+)
+
+// A host that is busy takes the processor away in the middle of a sample. That
+// is no rule's doing: a sample counts for longest at most, and a rule is not
+// judged by fewer than fewest samples that took it dear or more.
+const (
+	dear    = 10 * time.Microsecond
+	longest = time.Millisecond
+	fewest  = 5
+)
 
 // costs are what rules take, sampled, and which are suspended.
 type costs struct {
 	suspended []bool // by rule
 	spent     []time.Duration
 	asked     []uint64 // in how many sampled events the rule was a candidate
+	dear      []uint64 // in how many of them it took dear or more
+	whole     time.Duration
 	sampled   uint64
 }
 
 func newCosts(rules int) costs {
-	return costs{suspended: make([]bool, rules), spent: make([]time.Duration, rules), asked: make([]uint64, rules)}
+	return costs{
+		suspended: make([]bool, rules), spent: make([]time.Duration, rules),
+		asked: make([]uint64, rules), dear: make([]uint64, rules),
+	}
 }
 
-func (c *costs) due(event uint64) bool { return event&(sampleEvery-1) == 0 }
+func (c *costs) due(event uint64) bool {
+	return event&(sampleEvery-1) == 0 || c.sampled < enough && event&(sampleFirst-1) == 0
+}
 
 // run is program.run with a clock around each candidate.
 func (c *costs) run(p *program, s *scratch, matches []int32) []int32 {
+	begun := time.Now()
 	p.candidates(s)
 	c.sampled++
+	last := time.Now()
+	c.whole += min(last.Sub(begun), longest)
 	for _, r := range s.candidates {
 		rule := p.rules[r].rule
 		if c.suspended[rule] {
 			continue
 		}
-		start := time.Now()
 		matched := p.code.eval(s, p.rules[r].root)
-		c.spent[rule] += time.Since(start)
+		now := time.Now()
+		took := min(now.Sub(last), longest)
+		last = now
+		c.whole += took
+		c.spent[rule] += took
 		c.asked[rule]++
+		if took >= dear {
+			c.dear[rule]++
+		}
 		if matched {
 			matches = append(matches, rule)
 		}
 	}
 	return matches
+}
+
+// EventCost returns how long an event takes on average, correlations aside, and
+// over how many sampled events that is the average.
+func (v *Evaluator) EventCost() (mean time.Duration, sampled uint64) {
+	return v.costs.whole / time.Duration(max(v.costs.sampled, 1)), v.costs.sampled
 }
 
 // Cost is what one rule takes.
@@ -65,23 +101,33 @@ func (v *Evaluator) Costs() []Cost {
 		if spent == 0 && !v.costs.suspended[i] {
 			continue
 		}
-		c := Cost{Rule: v.engine.rules[i], Sampled: v.costs.sampled, Suspended: v.costs.suspended[i]}
-		if n := float64(v.costs.sampled); n > 0 {
-			c.NsPerEvent, c.Candidate = float64(spent.Nanoseconds())/n, float64(v.costs.asked[i])/n
-		}
-		all = append(all, c)
+		all = append(all, v.cost(i))
 	}
 	slices.SortStableFunc(all, func(a, b Cost) int { return cmp.Compare(b.NsPerEvent, a.NsPerEvent) })
 	return all
 }
 
+func (v *Evaluator) cost(rule int) Cost {
+	n := float64(max(v.costs.sampled, 1))
+	return Cost{
+		Rule: v.engine.rules[rule], Sampled: v.costs.sampled, Suspended: v.costs.suspended[rule],
+		NsPerEvent: float64(v.costs.spent[rule].Nanoseconds()) / n, Candidate: float64(v.costs.asked[rule]) / n,
+	}
+}
+
 // OverBudget returns the rules that cost more than budget per event, once
 // enough events were sampled to say so. The caller decides: it may Suspend them.
 func (v *Evaluator) OverBudget(budget time.Duration) []Cost {
-	if v.costs.sampled < 64 {
+	var all []Cost
+	if v.costs.sampled < enough {
 		return nil
 	}
-	return slices.DeleteFunc(v.Costs(), func(c Cost) bool { return c.Suspended || c.NsPerEvent <= float64(budget.Nanoseconds()) })
+	for i, spent := range v.costs.spent {
+		if !v.costs.suspended[i] && v.costs.dear[i] >= fewest && spent > budget*time.Duration(v.costs.sampled) {
+			all = append(all, v.cost(i))
+		}
+	}
+	return all
 }
 
 // Suspend stops one rule, and only it, by id: it is evaluated no more and makes

@@ -22,6 +22,7 @@ type counter struct {
 	entries int
 	evicted uint64
 	counted uint64
+	last    float64 // what the condition was last judged by
 	key     []byte
 	sorted  []float64
 }
@@ -286,6 +287,7 @@ const never64 = -1 << 63
 // it becomes true, and again each timespan that it stays true.
 func (c *counter) fires(g *group, e entry, now int64) bool {
 	x, ok := c.measure(g, e, now)
+	c.last = x
 	for _, b := range c.co.bounds {
 		ok = ok && b.Holds(x)
 	}
