@@ -24,16 +24,22 @@ type Outcome struct {
 	// Decided is when the release was recalled or complete; 0 if neither.
 	Decided time.Duration `json:"decided_ns"`
 	// Reached99 is when 99 % of the reachable hosts had the release.
-	Reached99 time.Duration    `json:"reached_99_ns"`
-	Evidence  float64          `json:"evidence"`
-	Peak      float64          `json:"peak"`
-	Steps     int              `json:"steps"`
-	Events    int              `json:"events"`
-	Slowest   time.Duration    `json:"-"` // the slowest decision, wall clock
-	Curve     []Point          `json:"curve,omitempty"`
-	State     rollout.State    `json:"-"`
-	Last      rollout.Snapshot `json:"-"`
-	Notes     []string         `json:"notes,omitempty"`
+	Reached99 time.Duration `json:"reached_99_ns"`
+	Evidence  float64       `json:"evidence"`
+	Peak      float64       `json:"peak"`
+	Steps     int           `json:"steps"`
+	Events    int           `json:"events"`
+	// Played host by host: broken hosts on proven content again, hosts that
+	// need hands (nothing runs, or the release still does after its recall),
+	// and why loaders refused offers.
+	Returned int              `json:"returned,omitempty"`
+	Hands    int              `json:"hands,omitempty"`
+	Refused  map[string]int   `json:"refused,omitempty"`
+	Slowest  time.Duration    `json:"-"` // the slowest decision, wall clock
+	Curve    []Point          `json:"curve,omitempty"`
+	State    rollout.State    `json:"-"`
+	Last     rollout.Snapshot `json:"-"`
+	Notes    []string         `json:"notes,omitempty"`
 }
 
 // Point is one step of a run's curve.
@@ -76,7 +82,8 @@ type counts struct {
 	now    time.Duration
 
 	groups  []group
-	cells   []cell
+	within  map[place][]int // groups of a stratum of an organisation
+	cells   []rollout.Cell
 	cellAt  map[cellKey]int
 	cohorts []cohort  // in their fast window
 	follow  []*cohort // in their slow window
@@ -86,6 +93,10 @@ type counts struct {
 	events  []rollout.Event
 	held    []rollout.Event // that an outage keeps from being heard
 	seq     int64
+	normals map[hazardKey][]hazard
+	opens   []time.Duration // when the soak of each ring has passed
+	seen    []rollout.Group // room for what is observed
+	pools   []int           // room for a draw
 
 	snapshot  rollout.Snapshot
 	actions   []rollout.Action
@@ -103,6 +114,7 @@ type group struct {
 
 	plain    int       // untreated, in no window and no slow observation
 	watched  []*cohort // untreated controls after their fast window
+	proven   []*cohort // treated hosts after it
 	inWindow int       // controls in their fast window
 	away     []returning
 	faulty   []int // by fault, untreated
@@ -138,6 +150,11 @@ type cohort struct {
 	steady int
 }
 
+type place struct {
+	org     holdfast.OrgID
+	stratum holdfast.Stratum
+}
+
 type cellKey struct {
 	block, ring int
 	org         holdfast.OrgID
@@ -145,10 +162,9 @@ type cellKey struct {
 	cell        holdfast.Stratum
 }
 
-type cell struct{ row rollout.Cell }
-
 type grant struct {
 	admit   rollout.Admit
+	members []int // groups
 	treat   int
 	placebo int
 	since   time.Duration
@@ -167,11 +183,17 @@ func newCounts(p rollout.Policy, w World) (*counts, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	if what := w.needsHosts(); what != "" {
+		return nil, holdfast.Errorf(holdfast.Invalid, "%s cannot be played in counts: play it host by host", what)
+	}
 	if w.Tick <= 0 {
 		w.Tick = p.Heartbeat / 4
 	}
 	p.Signed = epoch
-	c := &counts{policy: p, world: w, random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}}
+	c := &counts{policy: p, world: w, random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}, within: map[place][]int{}, normals: map[hazardKey][]hazard{}}
+	for i := range p.Rings {
+		c.opens = append(c.opens, p.Rings.Opens(i, epoch).Sub(epoch))
+	}
 	c.out.Seed = w.Seed
 	merged := Merged(w.Kinds)
 	for i := range w.Kinds {
@@ -208,6 +230,8 @@ func (c *counts) addKind(i int, stratum holdfast.Stratum) {
 				g.faulty[f] = binomial(c.random, on, fault.Share)
 			}
 		}
+		at := place{k.Org, stratum}
+		c.within[at] = append(c.within[at], len(c.groups))
 		c.groups = append(c.groups, g)
 		c.reachable += on
 		left, leftOnline, from = left-n, leftOnline-on, through
@@ -253,7 +277,7 @@ func (c *counts) decide(deaf bool) {
 		c.events[i].Seq = c.seq
 	}
 	c.out.Events += len(c.events)
-	c.snapshot = rollout.Snapshot{Groups: c.observeGroups(), Cells: c.observeCells(), Events: c.events, Outage: deaf}
+	c.snapshot = rollout.Snapshot{Groups: c.observeGroups(), Cells: c.cells, Events: c.events, Outage: deaf}
 	if c.world.Restart > 0 && c.random.Float64() < c.world.Restart {
 		c.restart()
 	}
@@ -283,7 +307,13 @@ func (c *counts) restart() {
 func (c *counts) carryOut(a rollout.Action) {
 	switch a := a.(type) {
 	case rollout.Admit:
-		c.grants = append(c.grants, grant{admit: a, treat: a.Treat, placebo: a.Placebo, since: c.now})
+		g := grant{admit: a, treat: a.Treat, placebo: a.Placebo, since: c.now}
+		for _, i := range c.within[place{a.Org, a.Stratum}] {
+			if c.matches(&c.groups[i], &a) {
+				g.members = append(g.members, i)
+			}
+		}
+		c.grants = append(c.grants, g)
 	case rollout.Halt:
 		c.decided(a.Org)
 	case rollout.Stop:
@@ -319,7 +349,7 @@ func (c *counts) measure() {
 	}
 	pending := 0
 	for i := range c.cells {
-		t := &c.cells[i].row.Treated
+		t := &c.cells[i].Treated
 		pending += t.Drawn - t.Clean - t.Left
 	}
 	if n := len(o.Curve); n == 0 || o.Curve[n-1].Exposed != o.Exposed || c.out.Steps%20 == 0 {

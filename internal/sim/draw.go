@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
@@ -30,20 +31,16 @@ func (c *counts) drawAll() {
 // draw lets a share of a grant's waiting hosts ask.
 func (c *counts) draw(g *grant, share float64) {
 	a := &g.admit
-	var members []int
-	pools := make([]int, 0, 4)
+	pools := c.pools[:0]
 	all := 0
-	for i := range c.groups {
-		x := &c.groups[i]
-		if !c.matches(x, a) {
-			continue
-		}
-		n := x.waiting()
+	for _, i := range g.members {
+		n := c.groups[i].waiting()
 		if a.Redraw {
-			n += x.inWindow
+			n += c.groups[i].inWindow
 		}
-		members, pools, all = append(members, i), append(pools, n), all+n
+		pools, all = append(pools, n), all+n
 	}
+	c.pools = pools
 	asking := min(binomial(c.random, all, share), g.treat+g.placebo)
 	if asking == 0 {
 		return
@@ -52,7 +49,7 @@ func (c *counts) draw(g *grant, share float64) {
 	g.treat -= treat
 	g.placebo -= asking - treat
 	at := c.cell(a)
-	for j, i := range members {
+	for j, i := range g.members {
 		n := hypergeometric(c.random, all, pools[j], asking)
 		t := hypergeometric(c.random, asking, treat, n)
 		all -= pools[j]
@@ -74,7 +71,7 @@ func (c *counts) cell(a *rollout.Admit) int {
 	if !ok {
 		i = len(c.cells)
 		c.cellAt[k] = i
-		c.cells = append(c.cells, cell{rollout.Cell{Block: a.Block, Ring: a.Ring, Org: a.Org, Stratum: a.Stratum, Cell: a.Cell}})
+		c.cells = append(c.cells, rollout.Cell{Block: a.Block, Ring: a.Ring, Org: a.Org, Stratum: a.Stratum, Cell: a.Cell})
 	}
 	return i
 }
@@ -86,7 +83,7 @@ func (c *counts) enter(group, at, n, treat int) {
 	}
 	g := &c.groups[group]
 	c.takeOut(g, group, n)
-	row := &c.cells[at].row
+	row := &c.cells[at]
 	if control := n - treat; control > 0 {
 		row.Control.Drawn += control
 		g.inWindow += control
@@ -147,7 +144,7 @@ func (c *counts) takeOut(g *group, group, n int) {
 		w.n -= k
 		n -= k
 		w.steady -= min(w.steady, k+back)
-		c.cells[w.cell].row.Control.Ended += k + back
+		c.cells[w.cell].Control.Ended += k + back
 		if w.steady > 0 {
 			kept = append(kept, w)
 		}
@@ -163,7 +160,7 @@ func (c *counts) takeOut(g *group, group, n int) {
 			x.n -= k
 			g.inWindow -= k
 			fromWindow -= k
-			c.cells[x.cell].row.Control.Left += k
+			c.cells[x.cell].Control.Left += k
 		}
 	}
 }
@@ -181,34 +178,33 @@ func (c *counts) ripen() {
 		if x.n == 0 {
 			continue
 		}
-		row, g := &c.cells[x.cell].row, &c.groups[x.group]
-		w := &cohort{cell: x.cell, group: x.group, treated: x.treated, drawn: x.drawn, n: x.n, steady: x.n}
+		row, g := &c.cells[x.cell], &c.groups[x.group]
 		if x.treated {
 			row.Treated.Clean += x.n
+			g.proven = c.goOn(g.proven, &x)
 		} else {
 			row.Control.Clean += x.n
 			g.inWindow -= x.n
-			w = c.merge(g, w)
-		}
-		if w != nil {
-			c.follow = append(c.follow, w)
+			g.watched = c.goOn(g.watched, &x)
 		}
 	}
 	c.cohorts = kept
 }
 
-// merge joins a control cohort to one of the same cell that is watched
-// already; it returns nil if there was one.
-func (c *counts) merge(g *group, w *cohort) *cohort {
-	for _, o := range g.watched {
-		if o.cell == w.cell {
-			o.n += w.n
-			o.steady += w.steady
-			return nil
+// goOn observes a cohort through its slow window: with the one of the same cell
+// that is observed already, if there is one.
+func (c *counts) goOn(observed []*cohort, x *cohort) []*cohort {
+	for _, o := range slices.Backward(observed) {
+		if o.cell == x.cell && o.steady > 0 {
+			o.n += x.n
+			o.steady += x.n
+			return observed
 		}
 	}
-	g.watched = append(g.watched, w)
-	return w
+	w := *x
+	w.steady = w.n
+	c.follow = append(c.follow, &w)
+	return append(observed, &w)
 }
 
 // come brings controls that were harmed back to waiting.

@@ -29,7 +29,7 @@ func (c *counts) breakDue(deaf bool) {
 
 // harm reports n hosts of one arm of a cell as harmed.
 func (c *counts) harm(at int, treated bool, kind holdfast.HarmKind, drawn time.Duration, n int, deaf bool) {
-	row := &c.cells[at].row
+	row := &c.cells[at]
 	for range n {
 		e := rollout.Event{
 			Block: row.Block, Ring: row.Ring, Org: row.Org, Stratum: row.Stratum, Cell: row.Cell,
@@ -46,77 +46,115 @@ func (c *counts) harm(at int, treated bool, kind holdfast.HarmKind, drawn time.D
 // background is what happens to hosts anyway, and what a fault's raised rate
 // adds to it.
 func (c *counts) background(deaf bool) {
+	all := c.hazards(c.tick, deaf)
+	harm := newWalk(c.random)
 	for i := range c.cohorts {
 		if x := &c.cohorts[i]; x.n > 0 {
-			c.normal(x, c.tick, deaf)
+			h := &all[c.arm(x)]
+			if n := harm.among(x.n, h.any); n > 0 {
+				c.normal(x, n, h, deaf)
+			}
 		}
 	}
 	if c.out.Steps%followEvery != 0 {
 		return
 	}
-	kept := c.follow[:0]
-	for _, x := range c.follow {
-		if x.steady > 0 && c.now < x.drawn+c.policy.Slow {
-			c.later(x, followEvery*c.tick, deaf)
-			kept = append(kept, x)
-		}
-	}
-	c.follow = kept
+	c.later(followEvery*c.tick, deaf)
 }
 
-// rates are what is normal for a cohort in a span of time, and what a fault
-// adds to its crashes.
-func (c *counts) rates(x *cohort, span time.Duration, deaf bool) (silence, crash, excess float64) {
-	k := &c.world.Kinds[c.groups[x.group].kind]
-	part := float64(span) / float64(10*c.policy.Heartbeat)
-	silence, crash = k.Silence*part, k.Crash*part
-	if deaf {
-		silence = 0
-	}
+// A hazard is what may happen to a host of one kind in one arm within a span of
+// time: probabilities, and -ln(1-p) of silence, of a crash and of either.
+type hazard struct {
+	silence, crash, excess    float64
+	anySilence, anyCrash, any float64
+}
+
+// hazardKey names a table of hazards.
+type hazardKey struct {
+	span time.Duration
+	deaf bool
+}
+
+// arm is the index of a cohort's kind and arm in a table of hazards.
+func (c *counts) arm(x *cohort) int {
+	i := 2 * c.groups[x.group].kind
 	if x.treated {
-		for f := range c.world.Faults {
-			if fault := &c.world.Faults[f]; fault.Rate > 0 && (fault.Where == nil || fault.Where(k)) {
-				excess += fault.Rate * part
+		i++
+	}
+	return i
+}
+
+// hazards are what is normal for every kind in a span of time, and what faults
+// add to the crashes of the treated.
+func (c *counts) hazards(span time.Duration, deaf bool) []hazard {
+	key := hazardKey{span, deaf}
+	if all, ok := c.normals[key]; ok {
+		return all
+	}
+	all := make([]hazard, 2*len(c.world.Kinds))
+	part := float64(span) / float64(10*c.policy.Heartbeat)
+	for i := range all {
+		h, k := &all[i], &c.world.Kinds[i/2]
+		h.silence, h.crash = k.Silence*part, k.Crash*part
+		if deaf {
+			h.silence = 0
+		}
+		if i%2 == 1 {
+			for f := range c.world.Faults {
+				if fault := &c.world.Faults[f]; fault.Rate > 0 && (fault.Where == nil || fault.Where(k)) {
+					h.excess += fault.Rate * part
+				}
 			}
 		}
+		h.anySilence, h.anyCrash, h.any = exponent(h.silence), exponent(h.crash+h.excess), exponent(h.silence+h.crash+h.excess)
 	}
-	return silence, crash, excess
+	c.normals[key] = all
+	return all
 }
 
-// normal harms hosts of a cohort in its fast window.
-func (c *counts) normal(x *cohort, span time.Duration, deaf bool) {
-	silence, crash, excess := c.rates(x, span, deaf)
-	p := silence + crash + excess
-	n := binomial(c.random, x.n, p)
-	if n == 0 {
-		return
-	}
-	ofSilence := binomial(c.random, n, silence/p)
-	if excess > 0 {
-		c.out.Excess += binomial(c.random, n-ofSilence, excess/(crash+excess))
+// normal harms n hosts of a cohort in its fast window.
+func (c *counts) normal(x *cohort, n int, h *hazard, deaf bool) {
+	ofSilence := binomial(c.random, n, h.silence/(h.silence+h.crash+h.excess))
+	if h.excess > 0 {
+		c.out.Excess += binomial(c.random, n-ofSilence, h.excess/(h.crash+h.excess))
 	}
 	c.lose(x, &c.groups[x.group], n)
 	c.harm(x.cell, x.treated, holdfast.Silence, x.drawn, ofSilence, deaf)
 	c.harm(x.cell, x.treated, holdfast.Crash, x.drawn, n-ofSilence, deaf)
 }
 
-// later harms hosts of a cohort in its slow window. A host that reported at the
-// end of its fast window cannot have missed three heartbeats before three more
-// have passed.
-func (c *counts) later(x *cohort, span time.Duration, deaf bool) {
-	silence, crash, excess := c.rates(x, span, deaf || c.now < x.drawn+c.policy.Fast+4*c.policy.Heartbeat)
-	silent := binomial(c.random, x.n, silence)
-	x.n -= silent
-	if !x.treated {
-		c.groups[x.group].plain += silent
+// later harms hosts of the cohorts in their slow window. A host that reported
+// at the end of its fast window cannot have missed three heartbeats before
+// three more have passed.
+func (c *counts) later(span time.Duration, deaf bool) {
+	heard, unheard := c.hazards(span, deaf), c.hazards(span, true)
+	silences, crashes := newWalk(c.random), newWalk(c.random)
+	kept := c.follow[:0]
+	for _, x := range c.follow {
+		if x.steady <= 0 || c.now >= x.drawn+c.policy.Slow {
+			continue
+		}
+		h := &heard[c.arm(x)]
+		if c.now < x.drawn+c.policy.Fast+4*c.policy.Heartbeat {
+			h = &unheard[c.arm(x)]
+		}
+		if n := silences.among(x.n, h.anySilence); n > 0 {
+			x.n -= n
+			if !x.treated {
+				c.groups[x.group].plain += n
+			}
+			c.harm(x.cell, x.treated, holdfast.Silence, x.drawn, n, deaf)
+		}
+		if n := crashes.among(x.steady, h.anyCrash); n > 0 {
+			if h.excess > 0 {
+				c.out.Excess += binomial(c.random, n, h.excess/(h.crash+h.excess))
+			}
+			x.steady -= n
+			c.harm(x.cell, x.treated, holdfast.Crash, x.drawn, n, deaf)
+		}
+		kept = append(kept, x)
 	}
-	c.harm(x.cell, x.treated, holdfast.Silence, x.drawn, silent, deaf)
-	crashed := binomial(c.random, x.steady, crash+excess)
-	if excess > 0 {
-		c.out.Excess += binomial(c.random, crashed, excess/(crash+excess))
-	}
-	x.steady -= crashed
-	c.harm(x.cell, x.treated, holdfast.Crash, x.drawn, crashed, deaf)
+	c.follow = kept
 }
 
 // lose takes harmed hosts out of a cohort. Controls come back to wait once
@@ -153,25 +191,16 @@ func (c *counts) cutOffs() {
 }
 
 func (c *counts) observeGroups() []rollout.Group {
-	out := make([]rollout.Group, 0, len(c.groups))
+	out := c.seen[:0]
 	for i := range c.groups {
 		g := &c.groups[i]
 		k := &c.world.Kinds[g.kind]
 		x := rollout.Group{Ring: g.ring, Org: k.Org, Stratum: g.stratum, Cell: g.cell, Eligible: g.online}
-		if epoch.Add(c.now).Before(c.policy.Rings.Opens(g.ring, c.policy.Signed)) {
-			out = append(out, x)
-			continue
+		if c.now >= c.opens[g.ring] {
+			x.Waiting, x.Watching = g.waiting(), g.inWindow
 		}
-		x.Waiting, x.Watching = g.waiting(), g.inWindow
 		out = append(out, x)
 	}
-	return out
-}
-
-func (c *counts) observeCells() []rollout.Cell {
-	out := make([]rollout.Cell, len(c.cells))
-	for i := range c.cells {
-		out[i] = c.cells[i].row
-	}
+	c.seen = out
 	return out
 }

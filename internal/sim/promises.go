@@ -43,16 +43,8 @@ func (c *counts) promises() error {
 			return bad(1, "ring %d is admitted before its soak passed", admit.Ring)
 		}
 	}
-	pending, clean := 0, 0
-	for i := range c.cells {
-		t := c.cells[i].row.Treated
-		pending += t.Drawn - t.Clean - t.Left
-		clean += t.Clean
-	}
-	// Hosts that were harmed anyway never give their share of the budget back,
-	// and every suspicious stratum may send one probe beyond it.
-	if limit := c.policy.Kappa*float64(clean) + float64(c.policy.C0); float64(pending-c.harmedAndProbed()) > limit {
-		return bad(3, "%d hosts are pending and %d are clean: the harm budget allows %.0f", pending, clean, limit)
+	if what := OverBudget(&c.policy, &c.state, c.cells); what != "" {
+		return bad(3, "%s", what)
 	}
 	if c.state.Phase != holdfast.Running && len(c.state.Evidence) > 0 && c.state.Evidence[0].E > c.state.Evidence[0].Limit && !recalling && len(c.state.Evidence) == 1 {
 		return bad(3, "evidence %.3g passed %.3g and nothing was recalled", c.state.Evidence[0].E, c.state.Evidence[0].Limit)
@@ -60,16 +52,30 @@ func (c *counts) promises() error {
 	return nil
 }
 
-func (c *counts) harmedAndProbed() (n int) {
-	for _, b := range c.state.Blocks {
-		for _, x := range b.Cells {
-			n += x.HarmedTreated + x.Void
+// OverBudget says how a rollout exceeds its harm budget, if it does: hosts that
+// were harmed anyway never give their share of it back, and every suspicious
+// stratum may send one probe beyond it.
+func OverBudget(p *rollout.Policy, s *rollout.State, cells []rollout.Cell) string {
+	pending, clean := 0, 0
+	for i := range cells {
+		t := &cells[i].Treated
+		pending += t.Drawn - t.Clean - t.Left
+		clean += t.Clean
+	}
+	known := 0
+	for i := range s.Blocks {
+		for j := range s.Blocks[i].Cells {
+			x := &s.Blocks[i].Cells[j]
+			known += x.HarmedTreated + x.Void
 			if x.Why == rollout.Probe {
-				n += x.Treat
+				known += x.Treat
 			}
 		}
 	}
-	return n
+	if limit := p.Kappa*float64(clean) + float64(p.C0); float64(pending-known) > limit {
+		return fmt.Sprintf("%d hosts are pending and %d are clean: the harm budget allows %.0f", pending-known, clean, limit)
+	}
+	return ""
 }
 
 // trace is what led to the present step, in few lines.

@@ -54,6 +54,40 @@ func binomial(r *rand.Rand, n int, p float64) int {
 	return k + min(n, 200)
 }
 
+// exponent is the hazard h of an event of probability p: p = 1-e^-h.
+func exponent(p float64) float64 {
+	if p >= 1 {
+		return math.Inf(1)
+	}
+	return -math.Log1p(-p)
+}
+
+// A walk finds those among a long line of hosts to whom something happens, each
+// with a small probability of its own. It asks nobody: it draws how far it is to
+// the next, which is geometric, as the integer part of an exponential number
+// over the hazard; and what is left of that number is exponential again, so the
+// hazard may change from host to host (Devroye, X.2).
+type walk struct {
+	random *rand.Rand
+	left   float64
+}
+
+func newWalk(r *rand.Rand) walk { return walk{r, r.ExpFloat64()} }
+
+// among passes n hosts of one hazard, and returns to how many it happened.
+func (w *walk) among(n int, hazard float64) (hits int) {
+	for n > 0 {
+		if all := float64(n) * hazard; w.left >= all {
+			w.left -= all
+			break
+		}
+		n -= int(w.left/hazard) + 1
+		w.left = w.random.ExpFloat64()
+		hits++
+	}
+	return hits
+}
+
 // beta draws from Beta(a, b) for a, b ≥ 1.
 func beta(r *rand.Rand, a, b float64) float64 {
 	x, y := gamma(r, a), gamma(r, b)

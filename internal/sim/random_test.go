@@ -40,3 +40,34 @@ func TestDraws(t *testing.T) {
 		check("hypergeometric", func() int { return hypergeometric(r, c.all, c.marked, c.n) }, float64(c.n)*p, v, max(0, c.n+c.marked-c.all), min(c.n, c.marked))
 	}
 }
+
+// TestWalkIsBinomial: what a walk finds among hosts in pieces of changing size
+// is as many as asking each of them would.
+func TestWalkIsBinomial(t *testing.T) {
+	r := newRandom(9, 1)
+	const runs, hosts = 4000, 5000
+	for _, p := range []float64{1e-4, .003, .2, .9, 1} {
+		var sum, square float64
+		w := newWalk(r)
+		for range runs {
+			k, left := 0, hosts
+			for left > 0 {
+				n := 1 + r.IntN(left)
+				hits := w.among(n, exponent(p))
+				if hits > n {
+					t.Fatalf("p=%g: %d of %d", p, hits, n)
+				}
+				k, left = k+hits, left-n
+			}
+			d := float64(k) - hosts*p
+			sum, square = sum+d, square+d*d
+		}
+		variance := hosts * p * (1 - p)
+		if math.Abs(sum/runs) > 5*math.Sqrt(variance/runs)+1e-9 {
+			t.Errorf("p=%g: the mean is off by %g", p, sum/runs)
+		}
+		if math.Abs(square/runs-variance) > .15*variance+1e-9 {
+			t.Errorf("p=%g: variance %g, want %g", p, square/runs, variance)
+		}
+	}
+}

@@ -26,6 +26,69 @@ type World struct {
 	Restart float64
 	// StopAtRecall ends the run when the release is recalled.
 	StopAtRecall bool
+
+	// What follows happens to single hosts and messages, which only package
+	// exact plays: Counts refuses it.
+
+	// Takeover makes another node lead after a step, with this probability,
+	// while the one before does not know it yet; StoreFails loses a
+	// transaction, before it was made or after.
+	Takeover, StoreFails float64
+	Messages             Messages
+	Clocks               []WrongClock
+	Hostile              []Hostility
+}
+
+// Messages says what becomes of a message between a host and the control
+// plane, by probability.
+type Messages struct {
+	Lose      float64 // it never arrives
+	Duplicate float64 // it arrives twice
+	Reorder   float64 // a report arrives up to three heartbeats late, after newer ones
+}
+
+// WrongClock is a share of hosts whose clocks are wrong by Skew.
+type WrongClock struct {
+	Where func(*Kind) bool
+	Share float64
+	Skew  time.Duration
+}
+
+// Lie is what a hostile host does.
+type Lie string
+
+// The lies.
+const (
+	ClaimsHarm   Lie = "claims-harm"   // reports a crash when it was given the release
+	ClaimsHealth Lie = "claims-health" // reports that it runs what it was offered, in health, whatever becomes of it
+	Garbage      Lie = "garbage"       // reports and asks for things at random
+)
+
+// Hostility is a share of hosts that lie.
+type Hostility struct {
+	Where func(*Kind) bool
+	Share float64
+	Lie   Lie
+}
+
+// needsHosts reports the first thing that cannot be played in counts.
+func (w *World) needsHosts() string {
+	switch {
+	case w.Takeover > 0 || w.StoreFails > 0:
+		return "a change of leader, or a store that fails"
+	case w.Messages != (Messages{}):
+		return "lost, repeated or reordered messages"
+	case len(w.Clocks) > 0:
+		return "clocks"
+	case len(w.Hostile) > 0:
+		return "hostile hosts"
+	}
+	for i := range w.Faults {
+		if w.Faults[i].CutOff {
+			return "a host that is cut off"
+		}
+	}
+	return ""
 }
 
 // Kind is a set of like hosts.
@@ -54,6 +117,8 @@ type Fault struct {
 	// Rate adds crashes to every selected host that has the release, per fast
 	// window; Share and the delays are then not used.
 	Rate float64
+	// CutOff takes a broken host's network away for ten heartbeats (exact).
+	CutOff bool
 }
 
 // Outage is a time in which somebody cannot be heard.

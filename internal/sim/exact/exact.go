@@ -12,97 +12,64 @@ import (
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
 	"github.com/holdfast-security/holdfast/internal/endpoint/guard"
-	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
 	"github.com/holdfast-security/holdfast/internal/sim"
 	"github.com/holdfast-security/holdfast/internal/trust/attest"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
-// MostHosts is the largest fleet that is played host by host.
-const MostHosts = 20_000
-
-// Config is a fleet, a release, and what goes wrong.
-type Config struct {
-	Seed   uint64
-	Kinds  []sim.Kind
-	Policy rollout.Policy // of the release; its clock is the fleet's
-	Fault  Fault
-	Until  time.Duration
-
-	// Chances: a report is sent twice; an offer is lost; after a step the
-	// control plane is killed and started anew; a transaction is lost, before
-	// it was made or after.
-	Duplicate, Lose, Restart, StoreFails float64
-	// Deaf spans make the control plane hear nobody, without knowing it
-	// beforehand.
-	Deaf []sim.Outage
-	// CutOff hosts lose their network, from the moment the release breaks them.
-	CutOff bool
-}
-
-// Fault is what the release does to a share of the hosts: Crash (the worker
-// exits), Reboot, or Silence (the machine stops for good).
-type Fault struct {
-	Share         float64
-	Kind          holdfast.HarmKind
-	After, Spread time.Duration // after the worker was ready
-}
-
-// Outcome is how a run ended.
-type Outcome struct {
-	Phase    holdfast.Phase `json:"phase"`
-	Why      string         `json:"why,omitempty"`
-	Exposed  int            `json:"exposed"` // hosts that ran the release
-	Broken   int            `json:"broken"`
-	Decided  time.Duration  `json:"decided_ns"`
-	Returned int            `json:"returned"` // broken hosts on proven content again
-	Hands    int            `json:"hands"`    // hosts that need hands: nothing runs, or the release still does after its recall
-	Steps    int            `json:"steps"`
-	Refused  map[loader.Cause]int
-	Evidence float64
-}
-
+// world is one run.
 type world struct {
-	Config
+	sim.World
+	policy      rollout.Policy
 	now         time.Time
 	tick        time.Duration
 	random      *rand.Rand
 	store       *memory
 	service     *reconcile.Service
+	former      *reconcile.Service // a leader that does not know yet that it was replaced
+	formerUntil time.Time
 	guardPolicy guard.Policy
 	hosts       []*host
+	mail        []letter
 	view        *tuf.View
 	verdicts    map[holdfast.Digest][]byte
 	good, bad   holdfast.Digest
-	fault       Fault
-	duplicate   float64
-	lose        float64
+	begins      time.Time // when the release is approved; time counts from there
+	away        []bool    // by outage: it has begun
 	deaf        bool
 	steps       int
 	starts      int
-	broken      int
-	refused     map[loader.Cause]int
-	out         Outcome
-	violation   *sim.Violation
+	out         sim.Outcome
+	watch       watch
+	// inject, if set, is called after every step: a test breaks something.
+	inject func(*world)
 }
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const release = holdfast.ReleaseID("exact")
 
-// Run plays a configuration to its end, or to the first broken promise, which
-// is the error.
-func Run(ctx context.Context, c Config) (Outcome, error) {
-	w, err := newWorld(ctx, c)
+// Run plays a rollout of a policy over a world to its end, or to the first
+// broken promise, which is the error.
+func Run(ctx context.Context, p rollout.Policy, w sim.World) (sim.Outcome, error) {
+	return run(ctx, p, w, nil)
+}
+
+func run(ctx context.Context, p rollout.Policy, config sim.World, inject func(*world)) (sim.Outcome, error) {
+	w, err := newWorld(ctx, p, config)
 	if err != nil {
-		return Outcome{}, err
+		return sim.Outcome{}, err
 	}
-	for end := epoch.Add(c.Until); w.now.Before(end); {
+	w.inject = inject
+	for end := w.begins.Add(w.Until); w.now.Before(end); {
+		if err := ctx.Err(); err != nil {
+			return w.out, err
+		}
 		if err := w.step(ctx); err != nil {
 			return w.out, err
 		}
-		if w.violation != nil {
-			return w.out, w.violation
+		if w.watch.violation != nil {
+			return w.out, w.watch.violation
 		}
 		if w.settled() {
 			break
@@ -112,27 +79,49 @@ func Run(ctx context.Context, c Config) (Outcome, error) {
 	return w.out, nil
 }
 
-func newWorld(ctx context.Context, c Config) (*world, error) {
-	if err := c.Policy.Validate(); err != nil {
+func newWorld(ctx context.Context, p rollout.Policy, config sim.World) (*world, error) {
+	if err := p.Validate(); err != nil {
 		return nil, err
 	}
 	w := &world{
-		Config: c, now: epoch, tick: c.Policy.Heartbeat / 4, random: rand.New(rand.NewPCG(c.Seed, 11)), store: newMemory(),
-		fault: c.Fault, duplicate: c.Duplicate, lose: c.Lose, refused: map[loader.Cause]int{},
-		good: holdfast.DigestOf([]byte("good")), bad: holdfast.DigestOf([]byte("bad")),
-		guardPolicy: guard.Policy{Probation: 5 * c.Policy.Heartbeat, ProbationEvents: 10, Loop: 3, LoopWindow: 15 * time.Minute},
+		World: config, policy: p, now: epoch, begins: epoch, tick: p.Heartbeat / 4, random: rand.New(rand.NewPCG(config.Seed, 11)), store: newMemory(),
+		good: holdfast.DigestOf([]byte("good")), bad: holdfast.DigestOf([]byte("bad")), away: make([]bool, len(config.Outage)),
+		guardPolicy: guard.Policy{Probation: 5 * p.Heartbeat, ProbationEvents: 10, Loop: 3, LoopWindow: 15 * p.Heartbeat},
+	}
+	w.out.Seed, w.out.Refused = config.Seed, map[string]int{}
+	if w.regresses() {
+		// What is normal must be known first: a window of undisturbed hosts.
+		w.begins = epoch.Add(25 * p.Heartbeat)
 	}
 	if err := w.publish(); err != nil {
 		return nil, err
 	}
 	w.start()
-	if err := w.enrol(ctx); err != nil {
+	if err := w.enrol(); err != nil {
 		return nil, err
 	}
-	if c.StoreFails > 0 {
-		w.store.fail = func(bool) bool { return w.random.Float64() < c.StoreFails/2 }
+	for w.now.Before(w.begins) {
+		if err := w.step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.service.Approve(ctx, release, "bob"); err != nil {
+		return nil, err
+	}
+	if w.StoreFails > 0 {
+		w.store.fail = func(bool) bool { return w.random.Float64() < w.StoreFails/2 }
 	}
 	return w, nil
+}
+
+// regresses reports whether a fault shows only against what is normal.
+func (w *world) regresses() bool {
+	for i := range w.Faults {
+		if k := w.Faults[i].Kind; k == holdfast.CPU || k == holdfast.Memory {
+			return true
+		}
+	}
+	return false
 }
 
 // publish signs the verdict that lets the bad content out: the drill's own lie.
@@ -154,15 +143,15 @@ func (w *world) publish() error {
 	w.view = &tuf.View{
 		Policy: tuf.Policy{Domain: tuf.Drill, Rehearsal: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, RehearsalThreshold: 1},
 		Releases: map[holdfast.Digest]tuf.Release{
-			w.good: {Channel: holdfast.Rules, Digest: w.good, Version: "1", Sequence: 1, Rings: w.Config.Policy.Rings, Signed: epoch.Add(-24 * time.Hour), Domain: tuf.Drill},
-			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: "2", Sequence: 2, Rings: w.Config.Policy.Rings, Signed: epoch, Domain: tuf.Drill},
+			w.good: {Channel: holdfast.Rules, Digest: w.good, Version: "1", Sequence: 1, Rings: w.policy.Rings, Signed: epoch.Add(-24 * time.Hour), Domain: tuf.Drill},
+			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: "2", Sequence: 2, Rings: w.policy.Rings, Signed: w.begins, Domain: tuf.Drill},
 		},
 		Approvals: map[string][]tuf.Approval{}, Expires: epoch.AddDate(1, 0, 0),
 	}
 	b := holdfast.Bundle{Channel: holdfast.Rules, Version: "2", Digest: w.bad, Size: 1, Created: epoch}
 	w.store.releases[release] = holdfast.Release{
-		ID: release, Org: holdfast.DefaultOrg, Bundle: b, Profile: w.Config.Policy.Profile, Rings: w.Config.Policy.Rings,
-		Signed: epoch, Created: epoch, By: "ada",
+		ID: release, Org: holdfast.DefaultOrg, Bundle: b, Profile: w.policy.Profile, Rings: w.policy.Rings,
+		Signed: w.begins, Created: epoch, By: "ada",
 	}
 	w.store.rollouts[release] = stored{Rollout: holdfast.Rollout{Release: release, Phase: holdfast.Waiting, Updated: epoch}}
 	return nil
@@ -184,13 +173,13 @@ func (w *world) Released(d holdfast.Digest) (tuf.Release, error) {
 	return r, nil
 }
 
-// start is a new process of the control plane; the one before is forgotten.
+// start is a new process of the control plane; the hosts connect to it anew.
 func (w *world) start() {
 	w.starts++
-	p := w.Config.Policy
+	p := w.policy
 	w.service = reconcile.New(reconcile.Config{
 		Store: w.store, Director: w, Clock: fleet.Clock{Heartbeat: p.Heartbeat, Lease: p.Heartbeat}, Node: fmt.Sprintf("node-%d", w.starts),
-		Leader: time.Millisecond, Now: func() time.Time { return w.now }, Random: rand.New(rand.NewPCG(w.random.Uint64(), 1)),
+		Leader: 3 * p.Heartbeat, Now: func() time.Time { return w.now }, Random: rand.New(rand.NewPCG(w.random.Uint64(), 1)),
 		Policy: func(r holdfast.Release) rollout.Policy {
 			p := p
 			p.Release, p.Signed, p.By, p.Approved = r.ID, r.Signed, r.By, r.Approved
@@ -202,92 +191,145 @@ func (w *world) start() {
 	}
 }
 
-func (w *world) enrol(ctx context.Context) error {
-	n := 0
-	for _, k := range w.Kinds {
-		f := k.Stratum.Factors()
-		for range k.Hosts {
-			h := &host{id: holdfast.HostID(fmt.Sprintf("host-%05d", n)), workers: map[guard.Slot]*worker{}, leases: map[string]bool{}}
-			n++
-			h.attr = holdfast.Attributes{Hostname: string(h.id), OS: "linux", Arch: "amd64", Build: holdfast.DigestOf([]byte("worker")), Kernel: level(f[0]), Distro: level(f[1]), Version: level(f[2]), Role: level(f[3])}
-			h.faulty = w.random.Float64() < w.fault.Share
-			h.state = guard.Fresh()
-			h.state.Current = holdfast.Generation{holdfast.Rules: w.good}
-			h.tell(w, guard.Event{Kind: guard.Started, Boot: "boot-" + string(h.id)})
-			w.hosts = append(w.hosts, h)
-			w.store.hosts[h.id] = holdfast.Host{ID: h.id, Org: k.Org, Attributes: h.attr, Enrolled: epoch, Report: h.state.Status().Report()}
-		}
+// crash kills the control plane. Its lease of the lead lasts on, or a
+// supervisor gave it up.
+func (w *world) crash() {
+	w.note("", "the control plane dies and starts anew")
+	if w.random.IntN(2) == 0 {
+		w.store.giveUp()
 	}
-	if n == 0 || n > MostHosts {
-		return holdfast.Errorf(holdfast.Invalid, "%d hosts: the exact simulator plays 1 to %d", n, MostHosts)
-	}
-	return w.service.Approve(ctx, release, "bob")
+	w.start()
 }
 
-func level(s string) string {
-	for i := range s {
-		if s[i] == '=' {
-			return s[i+1:]
-		}
-	}
-	return s
-}
-
-func (w *world) facts(h *host, o holdfast.Offer) loader.Facts {
-	s := h.state.Status().Report()
-	return loader.Facts{
-		Host: h.id, Domain: tuf.Drill, Build: h.attr.Build, View: w.view, Channel: o.Channel, Digest: o.Digest, MaxBytes: 1 << 20, Verdicts: w.verdicts,
-		State: loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned},
-	}
+// takeover lets another node lead, while the one before still works for a few
+// heartbeats: it was starved, its lease ran out, and it does not know.
+func (w *world) takeover() {
+	w.note("", "another node takes the lead")
+	w.former, w.formerUntil = w.service, w.now.Add(5*w.policy.Heartbeat)
+	w.store.giveUp()
+	w.start()
 }
 
 // step is a quarter of a heartbeat: every host lives, a quarter of them
 // reports, the control plane decides.
 func (w *world) step(ctx context.Context) error {
 	w.now = w.now.Add(w.tick)
-	w.deaf = false
-	for _, o := range w.Deaf {
-		since := w.now.Sub(epoch)
-		w.deaf = w.deaf || since >= o.From && since < o.From+o.For
-	}
+	w.outages()
+	w.deliver(ctx)
 	for i, h := range w.hosts {
-		wasBroken := !h.broken.IsZero()
-		h.live(w)
-		if w.CutOff && !wasBroken && !h.broken.IsZero() {
-			h.cut = w.now.Add(10 * w.Config.Policy.Heartbeat)
+		if h.offline {
+			continue
 		}
+		h.live(w)
 		if i%4 == w.steps%4 {
 			if err := h.poll(ctx, w); err != nil {
 				return err
 			}
 		}
 	}
-	if err := w.service.Step(ctx); err != nil && holdfast.KindOf(err) != holdfast.Unavailable {
+	if err := w.lead(ctx, w.service); err != nil {
 		return err
 	}
-	w.check()
-	if w.random.Float64() < w.Restart {
-		w.start()
+	if w.former != nil {
+		if err := w.lead(ctx, w.former); err != nil {
+			return err
+		}
+		if !w.now.Before(w.formerUntil) {
+			w.former = nil
+		}
 	}
+	if w.inject != nil {
+		w.inject(w)
+	}
+	w.check()
+	switch {
+	case w.random.Float64() < w.Restart:
+		w.crash()
+	case w.random.Float64() < w.Takeover:
+		w.takeover()
+	}
+	w.measure()
 	w.steps++
 	return nil
 }
+
+// lead lets one node step. That the store was away, or that another leads, is
+// no failure of the run: the node loads again.
+func (w *world) lead(ctx context.Context, s *reconcile.Service) error {
+	err := s.Step(ctx)
+	if k := holdfast.KindOf(err); err != nil && k != holdfast.Unavailable && (k != holdfast.Conflict || w.former == nil) {
+		return err
+	}
+	return nil
+}
+
+// outages makes the control plane deaf, or cuts hosts off, for as long as the
+// world says.
+func (w *world) outages() {
+	w.deaf = false
+	since := w.since()
+	for i, o := range w.Outage {
+		open := since >= o.From && since < o.From+o.For
+		if open && !w.away[i] {
+			w.note("", "an outage begins")
+		}
+		began := open && !w.away[i]
+		w.away[i] = open
+		if o.Server {
+			w.deaf = w.deaf || open
+			continue
+		}
+		if !began {
+			continue
+		}
+		for _, h := range w.hosts {
+			if (o.Where == nil || o.Where(h.kind)) && w.chance(o.Share) {
+				h.cutOff(w.begins.Add(o.From + o.For))
+			}
+		}
+	}
+}
+
+// since is how long ago the release was approved.
+func (w *world) since() time.Duration { return w.now.Sub(w.begins) }
+
+func (w *world) chance(p float64) bool { return p > 0 && w.random.Float64() < p }
 
 func (w *world) phase() holdfast.Phase { return w.store.rollouts[release].Phase }
 
 func (w *world) settled() bool {
 	p := w.phase()
 	if p.Done() && w.out.Decided == 0 {
-		w.out.Decided = w.now.Sub(epoch)
+		w.out.Decided = w.since()
 	}
-	return p.Done() && w.now.Sub(epoch) > w.out.Decided+20*w.Config.Policy.Heartbeat
+	return p.Done() && w.since() > w.out.Decided+20*w.policy.Heartbeat
+}
+
+// measure adds a point to the curve, once a heartbeat.
+func (w *world) measure() {
+	if w.steps%4 != 0 || w.since() < 0 {
+		return
+	}
+	v, ok := w.service.View(release)
+	if !ok || len(v.State.Evidence) == 0 {
+		return
+	}
+	p := sim.Point{At: w.since(), Broken: w.out.Broken, E: v.State.Evidence[0].E}
+	for i := range v.Seen.Cells {
+		t := &v.Seen.Cells[i].Treated
+		p.Exposed += t.Drawn
+		p.Pending += t.Drawn - t.Clean - t.Left
+	}
+	if n := len(w.out.Curve); n == 0 || w.out.Curve[n-1] != p {
+		w.out.Curve = append(w.out.Curve, p)
+	}
 }
 
 func (w *world) finish() {
 	o := &w.out
-	o.Phase, o.Steps, o.Broken, o.Refused = w.phase(), w.steps, w.broken, w.refused
+	o.Phase, o.Steps, o.Events = w.phase(), w.steps, len(w.store.harms)
 	if s, err := rollout.Load(w.store.rollouts[release].State); err == nil && len(s.Evidence) > 0 {
-		o.Why, o.Evidence = s.Why, s.Evidence[0].Peak
+		o.State, o.Why, o.Evidence, o.Peak = s, s.Why, s.Evidence[0].E, s.Evidence[0].Peak
 	}
 	for _, h := range w.hosts {
 		if h.had {
@@ -296,8 +338,7 @@ func (w *world) finish() {
 		if !h.back.IsZero() {
 			o.Returned++
 		}
-		g, _ := h.state.Running()
-		if h.down || !h.running() || o.Phase.Recalling() && g[holdfast.Rules] == w.bad {
+		if h.lie == "" && !h.offline && h.needsHands(w) {
 			o.Hands++
 		}
 	}

@@ -8,24 +8,35 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/endpoint/guard"
 	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
+	"github.com/holdfast-security/holdfast/internal/sim"
+	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
 // host is one played machine below a real guard decision.
 type host struct {
 	id      holdfast.HostID
+	kind    *sim.Kind
 	attr    holdfast.Attributes
-	faulty  bool // the release breaks it
+	fault   *sim.Fault // what the release does to it, if anything
+	excess  float64    // crashes that the release adds, per step
+	lie     sim.Lie
+	claims  uint64         // crashes it claims
+	claimed holdfast.Offer // the latest it claims to run
+	skew    time.Duration
+	offline bool // asleep all the time
 	state   guard.State
 	workers map[guard.Slot]*worker
-	down    bool // dead: says nothing, for ever
-	cut     time.Time
-	known   bool // the server has its description and report
+	down    bool      // dead: says nothing, for ever
+	cut     time.Time // until when it has no network
+	known   bool      // the server has its description and report
 
 	leases map[string]bool // carried out
 	had    bool            // it has run the release
 	broken time.Time       // when the release first broke it
 	proved bool            // it had passed its probation by then
+	died   bool            // a worker of it died, for whatever reason
 	back   time.Time       // when proven content ran again
+	idle   time.Time       // since when nothing evaluates
 }
 
 // worker is a played worker process.
@@ -34,12 +45,81 @@ type worker struct {
 	safe       bool
 	starts     time.Time // when it is ready
 	ready      bool
-	dies       time.Time // zero: it does not
+	fails      time.Time // when the release breaks it; zero: it does not
+	swollen    bool      // by the release: it uses too much
 	evaluated  uint64
 }
 
 // perSecond is how many events a worker evaluates.
 const perSecond = 100
+
+func (w *world) enrol() error {
+	for i := range w.Kinds {
+		k := &w.Kinds[i]
+		for n := range k.Hosts {
+			if len(w.hosts) == sim.MostExact {
+				return holdfast.Errorf(holdfast.Invalid, "more than %d hosts: they are too many to be played one by one", sim.MostExact)
+			}
+			h := w.newHost(k)
+			h.offline = n < k.Offline
+			h.tell(w, guard.Event{Kind: guard.Started, Boot: "boot-" + string(h.id)})
+			w.hosts = append(w.hosts, h)
+			w.store.hosts[h.id] = holdfast.Host{ID: h.id, Org: k.Org, Attributes: h.attr, Enrolled: epoch, Report: h.state.Status().Report()}
+		}
+	}
+	if len(w.hosts) == 0 {
+		return holdfast.Errorf(holdfast.Invalid, "the fleet has no host")
+	}
+	return nil
+}
+
+func (w *world) newHost(k *sim.Kind) *host {
+	f := k.Stratum.Factors()
+	h := &host{id: holdfast.HostID(fmt.Sprintf("host-%05d", len(w.hosts))), kind: k, workers: map[guard.Slot]*worker{}, leases: map[string]bool{}}
+	h.attr = holdfast.Attributes{
+		Hostname: string(h.id), OS: "linux", Arch: "amd64", Build: holdfast.DigestOf([]byte("worker")),
+		Kernel: level(f[0]), Distro: level(f[1]), Version: level(f[2]), Role: level(f[3]),
+	}
+	h.state = guard.Fresh()
+	h.state.Current = holdfast.Generation{holdfast.Rules: w.good}
+	of := func(where func(*sim.Kind) bool) bool { return where == nil || where(k) }
+	for i := range w.Faults {
+		x := &w.Faults[i]
+		switch {
+		case !of(x.Where):
+		case x.Rate > 0:
+			h.excess += x.Rate * w.part()
+		case h.fault == nil && w.random.Float64() < x.Share:
+			h.fault = x
+		}
+	}
+	for _, c := range w.Clocks {
+		if of(c.Where) && w.chance(c.Share) {
+			h.skew = c.Skew
+		}
+	}
+	for _, x := range w.Hostile {
+		if of(x.Where) && w.chance(x.Share) {
+			h.lie = x.Lie
+		}
+	}
+	return h
+}
+
+// part is what a step is of the ten heartbeats that rates count for.
+func (w *world) part() float64 { return float64(w.tick) / float64(10*w.policy.Heartbeat) }
+
+func level(s string) string {
+	for i := range s {
+		if s[i] == '=' {
+			return s[i+1:]
+		}
+	}
+	return s
+}
+
+// clock is the time as the host has it.
+func (h *host) clock(w *world) time.Time { return w.now.Add(h.skew) }
 
 // tell lets the guard decide, and carries its actions out; what they cause is
 // decided in turn.
@@ -51,7 +131,7 @@ func (h *host) tell(w *world, e guard.Event) (accepted bool) {
 			return false
 		}
 		e, queue = queue[0], queue[1:]
-		next, actions := guard.Decide(w.guardPolicy, h.state, e, w.now)
+		next, actions := guard.Decide(w.guardPolicy, h.state, e, h.clock(w))
 		h.state = next
 		for _, a := range actions {
 			switch a.Kind {
@@ -74,8 +154,13 @@ func (h *host) tell(w *world, e guard.Event) (accepted bool) {
 
 func (h *host) launch(w *world, a guard.Action) {
 	p := &worker{generation: a.Generation, safe: a.Safe, starts: w.now.Add(a.After)}
-	if !a.Safe && a.Generation[holdfast.Rules] == w.bad && h.faulty {
-		p.dies = p.starts.Add(w.fault.After + time.Duration(w.random.Float64()*float64(w.fault.Spread)))
+	if f := h.fault; f != nil && !a.Safe && a.Generation[holdfast.Rules] == w.bad {
+		after := f.Soonest + time.Duration(w.random.Float64()*float64(f.Latest-f.Soonest))
+		if f.Kind == holdfast.Silence {
+			// A fault says when its harm is noticed.
+			after -= 3 * w.policy.Heartbeat
+		}
+		p.fails = p.starts.Add(max(0, after))
 	}
 	h.workers[a.Slot] = p
 }
@@ -85,6 +170,7 @@ func (h *host) live(w *world) {
 	if h.down {
 		return
 	}
+	h.background(w)
 	for _, slot := range []guard.Slot{guard.InTrial, guard.InCurrent} {
 		p := h.workers[slot]
 		if p == nil || w.now.Before(p.starts) {
@@ -94,7 +180,7 @@ func (h *host) live(w *world) {
 			p.ready = true
 			h.tell(w, guard.Event{Kind: guard.IsReady, Slot: slot})
 		}
-		if !p.dies.IsZero() && !w.now.Before(p.dies) && h.workers[h.slotOf(p)] == p {
+		if !p.fails.IsZero() && !p.swollen && !w.now.Before(p.fails) && h.workers[h.slotOf(p)] == p {
 			h.fail(w, p)
 			if h.down {
 				return
@@ -102,12 +188,36 @@ func (h *host) live(w *world) {
 			continue
 		}
 		if s := h.slotOf(p); s != "" {
-			p.evaluated += uint64(perSecond * w.tick.Seconds())
+			p.evaluated += max(1, uint64(perSecond*w.tick.Seconds()))
 			h.tell(w, guard.Event{Kind: guard.Beaten, Slot: s, Evaluated: p.evaluated})
 		}
 	}
 	h.tell(w, guard.Event{Kind: guard.Ticked})
 	h.observe(w)
+}
+
+// background is what happens to the host anyway, and what the release adds to
+// its crashes.
+func (h *host) background(w *world) {
+	part := w.part()
+	if w.chance(h.kind.Silence * part) {
+		h.cutOff(w.now.Add(4 * w.policy.Heartbeat))
+	}
+	crash := h.kind.Crash * part
+	if p := h.workers[guard.InCurrent]; p != nil && p.generation[holdfast.Rules] == w.bad {
+		crash += h.excess
+	}
+	if w.chance(crash) {
+		h.note(w, "its worker dies, as workers do")
+		h.exit(guard.InCurrent, w)
+	}
+}
+
+// cutOff takes the host's network away.
+func (h *host) cutOff(until time.Time) {
+	if until.After(h.cut) {
+		h.cut = until
+	}
 }
 
 func (h *host) slotOf(p *worker) guard.Slot {
@@ -119,22 +229,38 @@ func (h *host) slotOf(p *worker) guard.Slot {
 	return ""
 }
 
+// exit is the end of a worker.
+func (h *host) exit(slot guard.Slot, w *world) {
+	if h.workers[slot] == nil {
+		return
+	}
+	h.died = true
+	delete(h.workers, slot)
+	h.tell(w, guard.Event{Kind: guard.Exited, Slot: slot, Detail: "exit status 2 (played)"})
+}
+
 // fail is what the release does to a worker.
 func (h *host) fail(w *world, p *worker) {
 	slot := h.slotOf(p)
 	if h.broken.IsZero() {
 		h.broken, h.proved = w.now, slot == guard.InCurrent
-		w.broken++
+		w.out.Broken++
+		if h.fault.CutOff {
+			h.cutOff(w.now.Add(10 * w.policy.Heartbeat))
+		}
 	}
-	delete(h.workers, slot)
-	switch w.fault.Kind {
+	h.note(w, "the release breaks it: %s", h.fault.Kind)
+	switch h.fault.Kind {
+	case holdfast.CPU, holdfast.Memory:
+		p.swollen = true
 	case holdfast.Silence:
 		h.down = true
 	case holdfast.Reboot:
+		h.died = true
 		clear(h.workers)
 		h.tell(w, guard.Event{Kind: guard.Started, Boot: fmt.Sprintf("boot-%d", w.random.Uint64())})
 	default:
-		h.tell(w, guard.Event{Kind: guard.Exited, Slot: slot, Detail: "exit status 2 (played)"})
+		h.exit(slot, w)
 	}
 }
 
@@ -145,6 +271,7 @@ func (h *host) observe(w *world) {
 		h.had = true
 	} else if !h.broken.IsZero() && h.back.IsZero() && h.running() {
 		h.back = w.now
+		h.note(w, "proven content runs again")
 	}
 }
 
@@ -156,6 +283,11 @@ func (h *host) running() bool {
 		}
 	}
 	return false
+}
+
+func (h *host) needsHands(w *world) bool {
+	g, _ := h.state.Running()
+	return h.down || !h.running() || w.phase().Recalling() && g[holdfast.Rules] == w.bad && w.reachable(h)
 }
 
 // poll is one heartbeat: report, ask, and act on the answer.
@@ -174,46 +306,40 @@ func (h *host) poll(ctx context.Context, w *world) error {
 		w.service.Described(ctx, h.id, h.attr, w.now)
 		h.known = true
 	}
+	if w.chance(w.Messages.Lose) {
+		return nil
+	}
 	h.say(ctx, w)
 	w.service.Beat(ctx, h.id, w.now)
 	o, ok := w.service.Desired(ctx, h.id, w.now)
-	if !ok {
-		return nil
-	}
-	if w.random.Float64() < w.lose {
-		return nil // the offer is lost; the next heartbeat brings it again
+	if !ok || w.chance(w.Messages.Lose) {
+		return nil // what is lost comes again with the next heartbeat
 	}
 	h.follow(ctx, w, o)
 	h.say(ctx, w)
 	return nil
 }
 
-func (h *host) say(ctx context.Context, w *world) {
-	r := h.state.Status().Report()
-	r.RSS, r.CPU = 40<<20, 10
-	w.service.Reported(ctx, h.id, r, w.now)
-	if w.random.Float64() < w.duplicate {
-		w.service.Reported(ctx, h.id, r, w.now)
-	}
-}
-
 // follow is what the worker does with an offer: the loader checks, the lease is
 // renewed, the guard is asked.
 func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 	if o.Recall != "" {
+		h.note(w, "gives %s back", o.Recall.Short())
 		h.tell(w, guard.Event{Kind: guard.Recalled, Digest: o.Recall})
 		return
 	}
 	if h.leases[o.Lease] {
 		return // carried out already
 	}
+	if !h.clock(w).Before(o.Expires) {
+		w.out.Refused[string(loader.NoLease)]++
+		return
+	}
 	e := guard.Event{Kind: guard.Reactivated, ID: o.Lease}
 	if o.Arm == holdfast.New {
-		d := loader.Check(w.facts(h, o), w.now)
-		switch d.Action {
-		case loader.Propose:
-		default:
-			w.refused[d.Cause]++
+		d := loader.Check(w.facts(h, o), h.clock(w))
+		if d.Action != loader.Propose {
+			w.out.Refused[string(d.Cause)]++
 			return
 		}
 		e = guard.Event{Kind: guard.Proposed, ID: o.Lease, Channel: o.Channel, Digest: o.Digest}
@@ -228,5 +354,18 @@ func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 		w.violate(4, h, "lease %s was carried out twice", o.Lease)
 	}
 	h.leases[o.Lease] = true
+	h.claimed = o
+	if o.Arm == holdfast.New {
+		h.claims++
+	}
+	h.note(w, "carries out %s (%s)", o.Digest.Short(), o.Arm)
 	w.activated(h, o)
+}
+
+func (w *world) facts(h *host, o holdfast.Offer) loader.Facts {
+	s := h.state.Status().Report()
+	return loader.Facts{
+		Host: h.id, Domain: tuf.Drill, Build: h.attr.Build, View: w.view, Channel: o.Channel, Digest: o.Digest, MaxBytes: 1 << 20, Verdicts: w.verdicts,
+		State: loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned},
+	}
 }

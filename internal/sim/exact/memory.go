@@ -22,7 +22,6 @@ type memory struct {
 	openings   map[openingKey]reconcile.Opening
 	admissions []*holdfast.Admission
 	byPart     map[part]*holdfast.Admission
-	treated    map[part]bool // release and host
 	harms      []holdfast.Harm
 	harmed     map[harmKey]bool
 	record     []holdfast.Entry
@@ -52,7 +51,7 @@ type (
 	}
 	harmKey struct {
 		part
-		kind holdfast.HarmKind
+		kind holdfast.HarmKind // "": any
 	}
 	lease struct {
 		holder  string
@@ -64,7 +63,7 @@ type (
 func newMemory() *memory {
 	return &memory{
 		hosts: map[holdfast.HostID]holdfast.Host{}, releases: map[holdfast.ReleaseID]holdfast.Release{}, rollouts: map[holdfast.ReleaseID]stored{},
-		openings: map[openingKey]reconcile.Opening{}, byPart: map[part]*holdfast.Admission{}, treated: map[part]bool{},
+		openings: map[openingKey]reconcile.Opening{}, byPart: map[part]*holdfast.Admission{},
 		harmed: map[harmKey]bool{}, settings: map[string]string{}, leases: map[string]lease{},
 	}
 }
@@ -128,6 +127,14 @@ func (m *memory) ReleaseLease(_ context.Context, name, holder string) error {
 		set(m, m.leases, name, l)
 	}
 	return nil
+}
+
+// giveUp makes every lease run out.
+func (m *memory) giveUp() {
+	for name, l := range m.leases {
+		l.expires = time.Time{}
+		m.leases[name] = l
+	}
 }
 
 func found[K comparable, V any](in map[K]V, k K) (V, error) {
@@ -265,13 +272,6 @@ func (m *memory) AddAdmissions(_ context.Context, all []holdfast.Admission) erro
 		if _, twice := m.byPart[k]; twice {
 			return holdfast.Errorf(holdfast.Conflict, "%s was drawn twice in block %d", a.Host, a.Block)
 		}
-		if a.Arm == holdfast.New {
-			once := part{a.Release, a.Host, 0}
-			if m.treated[once] {
-				return holdfast.Errorf(holdfast.Conflict, "%s was drawn twice for the release", a.Host)
-			}
-			set(m, m.treated, once, true)
-		}
 		row := a
 		push(m, &m.admissions, &row)
 		set(m, m.byPart, k, &row)
@@ -320,7 +320,8 @@ func (m *memory) AddHarms(_ context.Context, all []holdfast.Harm) (added []holdf
 			continue
 		}
 		set(m, m.harmed, k, true)
-		h.Seq = int64(len(m.harms)) + 1
+		h.Seq, h.First = int64(len(m.harms))+1, !m.harmed[harmKey{k.part, ""}]
+		set(m, m.harmed, harmKey{k.part, ""}, true)
 		push(m, &m.harms, h)
 		added = append(added, h)
 	}
