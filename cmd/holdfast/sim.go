@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/sim"
+	"github.com/holdfast-security/holdfast/internal/sim/exact"
 )
 
 // newSimCommands are the commands of "holdfast sim" that play fleets in virtual
@@ -21,16 +24,22 @@ func newSimCommands(a *app) []*cobra.Command {
 
 func newSimRunCommand(a *app) *cobra.Command {
 	var seed uint64
+	var hostByHost bool
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.yaml",
 		Short: "Play a scenario: a fleet, a release, faults and outages",
 		Long: `Play a scenario in virtual time, with the controller that decides in holdfastd.
 
+Groups of like hosts are played in counts, any number of them; up to 20,000
+hosts can be played one by one (--exact, or fidelity: exact in the file), each
+with the guard's and the loader's real decisions and every message. An option
+that a fidelity cannot play is refused.
+
 The same scenario and seed give the same run. After every step the promises are
-checked; a broken one is an error that names seed and step. docs/halting.md
-describes the file.`,
+checked; a broken one is an error that names seed and step, and prints the
+smallest scenario that still breaks it. docs/halting.md describes the file.`,
 		Example: `  holdfast sim run scenario.yaml
-  holdfast sim run scenario.yaml --seed 42 --json`,
+  holdfast sim run scenario.yaml --exact --seed 42 --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := readScenario(args[0])
@@ -44,7 +53,16 @@ describes the file.`,
 			if cmd.Flags().Changed("seed") {
 				s.World.Seed = seed
 			}
-			out, err := s.Run()
+			if hostByHost {
+				s.Fidelity = sim.Exact
+			}
+			if err := s.Plays(s.Fidelity); err != nil {
+				return err
+			}
+			out, err := playScenario(cmd.Context(), s)
+			if v := (*sim.Violation)(nil); errors.As(err, &v) {
+				return a.broken(cmd, v)
+			}
 			if err != nil {
 				return err
 			}
@@ -52,7 +70,36 @@ describes the file.`,
 		},
 	}
 	cmd.Flags().Uint64Var(&seed, "seed", 0, "replace the scenario's seed")
+	cmd.Flags().BoolVar(&hostByHost, "exact", false, "play every host, whatever the file says")
 	return cmd
+}
+
+func playScenario(ctx context.Context, s sim.Scenario) (sim.Outcome, error) {
+	if s.Fidelity == sim.Exact {
+		out, err := exact.Run(ctx, s.Policy, s.World)
+		if v := (*sim.Violation)(nil); errors.As(err, &v) {
+			return out, exact.Shrink(ctx, s.Policy, s.World, v)
+		}
+		return out, err
+	}
+	out, err := sim.Counts(s.Policy, s.World)
+	if v := (*sim.Violation)(nil); errors.As(err, &v) {
+		return out, sim.ShrinkCounts(s.Policy, s.World, v)
+	}
+	return out, err
+}
+
+// broken prints a broken promise, and what led to it.
+func (a *app) broken(cmd *cobra.Command, v *sim.Violation) error {
+	err := a.print(cmd, v, func(w io.Writer) {
+		for _, line := range v.Trace {
+			fmt.Fprintln(w, " ", line)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return &holdfast.Error{Kind: holdfast.Internal, What: v.Error(), Do: fmt.Sprintf("replay it with --seed %d", v.Seed)}
 }
 
 // readScenario reads at most a little more than a scenario may be long.
@@ -87,6 +134,9 @@ func printOutcome(w io.Writer, s sim.Scenario, o sim.Outcome) {
 		fmt.Fprintf(w, ": %s", o.Why)
 	}
 	fmt.Fprintf(w, "\n%d hosts had the release, %d were broken by it\n", o.Exposed, o.Broken)
+	if s.Fidelity == sim.Exact {
+		fmt.Fprintf(w, "%d of the broken run proven content again, %d need hands\n", o.Returned, o.Hands)
+	}
 }
 
 func newSimGoalsCommand(a *app) *cobra.Command {

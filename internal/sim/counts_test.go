@@ -75,6 +75,31 @@ func TestFewAreHarmed(t *testing.T) {
 	}
 }
 
+// TestSmallFleetsStayWithinTheirReach: what a person is told before a release is
+// what happens at worst, when every host is faulty and nothing else goes wrong.
+func TestSmallFleetsStayWithinTheirReach(t *testing.T) {
+	for _, n := range []int{8, 15, 30, 60, 120, 400, 1000} {
+		for _, rings := range []holdfast.RingPlan{{{Name: "all", Through: 1_000_000}}, holdfast.DefaultRings} {
+			for _, f := range []Fault{Crashing(1, nil), Dead(1, nil)} {
+				kinds := SmallFleet(n)
+				p := UrgentPolicy(kinds)
+				p.Rings = rings
+				kinds[0].Silence, kinds[0].Crash = 0, 0
+				most := rollout.ReachOf(&p, n).Harmed
+				for seed := range uint64(8) {
+					o, err := Counts(p, World{Seed: seed, Kinds: kinds, Faults: []Fault{f}, Until: 6 * time.Hour, StopAtRecall: true})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !o.Phase.Recalling() || o.Broken > most {
+						t.Errorf("%d hosts, %d rings, %s, seed %d: %s with %d harmed, and %d were promised", n, len(rings), f.Name, seed, o.Phase, o.Broken, most)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestDrillClock scales the procedure to a drill's clock of one second, with a
 // first ring that may hold a host or two.
 func TestDrillClock(t *testing.T) {

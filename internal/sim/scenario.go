@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -65,7 +66,43 @@ type value[T any] struct {
 
 func (x *value[T]) UnmarshalYAML(n *yaml.Node) error {
 	x.line, x.set = n.Line, true
+	if err := known(n, reflect.TypeFor[T]()); err != nil {
+		return err
+	}
 	return n.Decode(&x.v)
+}
+
+// known refuses a field that a struct does not have: the decoder does so only
+// where no type decodes itself.
+func known(n *yaml.Node, t reflect.Type) error {
+	if n.Kind != yaml.MappingNode || t.Kind() != reflect.Struct {
+		return nil
+	}
+	fields := map[string]reflect.Type{}
+	gather(fields, t)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		field, ok := fields[key.Value]
+		if !ok {
+			return fmt.Errorf("line %d: field %s not found in type %s", key.Line, key.Value, t)
+		}
+		if err := known(n.Content[i+1], field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func gather(fields map[string]reflect.Type, t reflect.Type) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		switch name, inline := strings.CutSuffix(f.Tag.Get("yaml"), ",inline"); {
+		case inline:
+			gather(fields, f.Type)
+		case name != "":
+			fields[name] = f.Type
+		}
+	}
 }
 
 // length is a duration, "90s" or "4h".

@@ -54,6 +54,9 @@ func TestScenarioRuns(t *testing.T) {
 func TestScenarioErrorsNameTheLine(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
 		{"unknown field", "{crash: 5%}", "{clash: 5%}", `a.yaml:4: there is no field "clash" here`},
+		{"unknown field of a kind", "offline: 500", "ofline: 500", `a.yaml:8: there is no field "ofline" here`},
+		{"unknown field of a fault", "share: 10%", "shard: 10%", `a.yaml:16: there is no field "shard" here`},
+		{"unknown field of a selection", `where: {kernel: "6.8"}`, `where: {kernal: "6.8"}`, `a.yaml:16: there is no field "kernal" here`},
 		{"bad duration", "until: 8h", "until: soon", `a.yaml:3: "soon" is not a duration`},
 		{"bad share", "share: 10%,", "share: 110%,", `a.yaml:16: "110%" is not a share`},
 		{"selects nothing", `where: {kernel: "6.8"}`, `where: {kernel: "7.0"}`, "a.yaml:16: where selects no host"},

@@ -34,9 +34,9 @@ func HarmBound(n, x int, delta float64) float64 {
 }
 
 // Reach says what a rollout can promise to one fleet before it starts, if every
-// host that gets the release is harmed.
+// host that gets the release is harmed and no other is.
 type Reach struct {
-	// Harmed is how many hosts are harmed before the recall: at most C0 are
+	// Harmed is how many hosts are harmed before the recall, at most: C0 are
 	// admitted while nothing is known, then one probe at a time.
 	Harmed int `json:"harmed"`
 	// Events is how many harm events HALT needs; 0 if it is out of reach and
@@ -47,9 +47,26 @@ type Reach struct {
 }
 
 // ReachOf computes the Reach of a policy for a single stratum of eligible
-// hosts: the worst case of a small fleet. A hidden few among many hosts take
-// longer; docs/halting.md has measured figures.
+// hosts: the worst case of a small fleet. A ring that is too small for the test
+// may lose hosts without evidence before the next opens; what then bounds the
+// harm is STOP. A hidden few among many hosts take longer; docs/halting.md has
+// measured figures.
 func ReachOf(p *Policy, eligible int) Reach {
+	lost := 0
+	for _, r := range p.Rings {
+		n := int(float64(eligible) * float64(r.Through) / 1e6)
+		first := reachWithin(p, n)
+		if n >= eligible || n > 0 && first.Halts {
+			first.Harmed = max(first.Harmed, lost)
+			return first
+		}
+		lost = min(eligible, mostHarmed)
+	}
+	return reachWithin(p, eligible)
+}
+
+// reachWithin is the Reach in one ring.
+func reachWithin(p *Policy, eligible int) Reach {
 	kept := 1
 	if eligible > 1 {
 		kept = max(1, int(math.Ceil(p.SmallControlShare*float64(eligible))))
@@ -58,7 +75,8 @@ func ReachOf(p *Policy, eligible int) Reach {
 	a := layout{levels: 4, strata: 1, signals: len(p.Signals)}
 	weight := a.fastWeight(0) + 4*a.fastWeight(1) + a.fastWeight(5)
 	g := fastGridFor(defaultRate, p.ThetaFast)
-	pending, controls := first, eligible-first
+	// Who is harmed within seconds meets those controls that have asked by then.
+	pending, controls := first, (eligible-first+1)/2
 	var l fastL
 	value := l.scope()
 	r := Reach{}
@@ -77,6 +95,6 @@ func ReachOf(p *Policy, eligible int) Reach {
 			return Reach{Harmed: max(first, harmed), Events: harmed, Halts: true}
 		}
 	}
-	r.Harmed = max(first, 3)
+	r.Harmed = min(eligible, mostHarmed)
 	return r
 }

@@ -57,7 +57,9 @@ type decision struct {
 	strata  map[holdfast.Stratum]int
 	units   []unit
 	byUnit  map[unitKey]int
-	sites   []site // by stratum
+	cells   []int   // backs the cells of units
+	unitOf  []int32 // of every row of the snapshot's cells
+	sites   []site  // by stratum
 	total   tally
 	granted []CellState               // of the block being opened
 	trying  map[holdfast.Stratum]bool // cells with a treatment granted and not yet drawn

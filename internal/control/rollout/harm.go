@@ -54,9 +54,14 @@ type place struct {
 func (d *decision) placesOfEvents() map[cellKey]*place {
 	places := map[cellKey]*place{}
 	blocks := map[int]bool{}
+	units := make([]bool, len(d.units))
+	at := 0
 	for i := range d.in.Events {
 		e := &d.in.Events[i]
 		places[e.key()], blocks[e.Block] = nil, true
+		if at = d.unitNear(at+1, e.Ring, e.Org, e.Stratum); at < len(units) {
+			units[at] = true
+		}
 	}
 	for i := range blocks {
 		if i < 0 || i >= len(d.s.Blocks) {
@@ -65,12 +70,18 @@ func (d *decision) placesOfEvents() map[cellKey]*place {
 		b := d.block(i)
 		for j := range b.Cells {
 			c := &b.Cells[j]
+			if at = d.unitNear(at+1, c.Ring, c.Org, c.Stratum); at < len(units) && !units[at] {
+				continue
+			}
 			if _, wanted := places[c.key(b.Block)]; wanted {
 				places[c.key(b.Block)] = d.place(c)
 			}
 		}
 	}
 	for i := range d.in.Cells {
+		if !units[d.unitOf[i]] {
+			continue
+		}
 		if c := &d.in.Cells[i]; blocks[c.Block] {
 			if at := places[c.key()]; at != nil {
 				at.row = c

@@ -8,11 +8,14 @@ import (
 
 // mostHarmed is how many harmed hosts a test may take before a person should
 // decide instead: beyond it, HALT counts as out of reach.
-const mostHarmed = 7
+const mostHarmed = 6
 
 // stop recalls when the test cannot speak: StopAt treated hosts harmed, no
 // control harmed, and either no control left in the strata where it happened,
-// or HALT out of reach with those that are. No α is claimed for it.
+// or HALT out of reach with those that are. A control that came to harm by
+// itself must not let a few hosts of a small ring be probed one by one until
+// all are harmed: at mostHarmed it also recalls what harms most of whom it
+// reaches, and few of the others. No α is claimed for it.
 func (d *decision) stop() {
 	if !halting || d.s.Phase.Done() {
 		return
@@ -22,15 +25,16 @@ func (d *decision) stop() {
 		if i == 0 && len(d.s.Evidence) > 1 || ev.Halted {
 			continue // each organisation by itself
 		}
-		harmed, controls, left := 0, 0, 0
+		harmed, drawn, controls, compared := 0, 0, 0, 0
+		left := 0
 		worst := -1
 		for j := range d.units {
 			u := &d.units[j]
 			if ev.Org != "" && u.org != ev.Org {
 				continue
 			}
-			harmed += u.harmed
-			controls += u.harmedControl
+			harmed, drawn = harmed+u.harmed, drawn+u.drawn
+			controls, compared = controls+u.harmedControl, compared+u.controls
 			if u.harmed == 0 {
 				continue
 			}
@@ -38,11 +42,15 @@ func (d *decision) stop() {
 				worst, left = j, n
 			}
 		}
-		if harmed < d.s.StopAt || controls > 0 {
+		most := harmed >= max(mostHarmed, d.s.StopAt) && 2*harmed > drawn && 10*controls < compared
+		if !most && (harmed < d.s.StopAt || controls > 0) {
 			continue
 		}
 		why := fmt.Sprintf("%d hosts with the release were harmed and no other, and no host is left to compare with", harmed)
-		if left > 0 {
+		switch {
+		case most:
+			why = fmt.Sprintf("%d of %d hosts with the release were harmed, and %d of %d others", harmed, drawn, controls, compared)
+		case left > 0:
 			if d.withinReach(i, &d.units[worst], harmed) {
 				continue
 			}

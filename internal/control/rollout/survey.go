@@ -55,13 +55,16 @@ type site struct {
 
 // survey sums the snapshot's rows by unit, stratum and altogether.
 func (d *decision) survey() {
-	d.units, d.total = nil, tally{}
+	d.units, d.total = make([]unit, 0, len(d.in.Groups)), tally{}
 	d.byUnit = make(map[unitKey]int, len(d.in.Groups))
+	d.cells = make([]int, 0, len(d.in.Groups)) // one array for the cells of all units
+	d.unitOf = make([]int32, len(d.in.Cells))
 	d.sites = make([]site, len(d.s.Strata), len(d.s.Strata)+8)
 	for i, st := range d.s.Strata {
 		d.sites[i].name = st.Name
 	}
-	for i, g := range d.in.Groups {
+	for i := range d.in.Groups {
+		g := &d.in.Groups[i]
 		if g.Ring < 0 || g.Ring >= len(d.policy.Rings) {
 			continue
 		}
@@ -70,10 +73,20 @@ func (d *decision) survey() {
 		u.waiting += max(0, g.Waiting)
 		u.watching += max(0, g.Watching)
 		u.last += max(0, g.Last)
-		u.cells = append(u.cells, i)
+		if u.cells == nil {
+			// The first needs no array of its own, and most have but one.
+			d.cells = append(d.cells, i)
+			u.cells = d.cells[len(d.cells)-1 : len(d.cells) : len(d.cells)]
+		} else {
+			u.cells = append(u.cells, i)
+		}
 	}
-	for _, c := range d.in.Cells {
-		u := d.unit(unitKey{c.Ring, c.Org, c.Stratum})
+	at := 0
+	for i := range d.in.Cells {
+		c := &d.in.Cells[i]
+		at = d.unitNear(at+1, c.Ring, c.Org, c.Stratum)
+		d.unitOf[i] = int32(at)
+		u := &d.units[at]
 		u.drawn += max(0, c.Treated.Drawn)
 		u.clean += max(0, c.Treated.Clean)
 		u.left += max(0, c.Treated.Left)
@@ -96,6 +109,26 @@ func (d *decision) ring(r int) int {
 		return min(r, 1)
 	}
 	return r
+}
+
+// unitNear returns the index of a unit. Rows come in the order of units, so it
+// is almost always the one at i or one of the next: that spares a hash.
+func (d *decision) unitNear(i, ring int, org holdfast.OrgID, stratum holdfast.Stratum) int {
+	for range 4 {
+		if i >= len(d.units) {
+			i = 0
+		}
+		if len(d.units) == 0 {
+			break
+		}
+		if u := &d.units[i]; u.stratum == stratum && u.ring == ring && u.org == org {
+			return i
+		}
+		i++
+	}
+	k := unitKey{ring, org, stratum}
+	d.unit(k)
+	return d.byUnit[k]
 }
 
 func (d *decision) unit(k unitKey) *unit {
@@ -136,13 +169,15 @@ func (d *decision) surveyPlan() {
 }
 
 func (d *decision) surveyHarm() {
+	at := 0
 	for i := range d.s.Blocks {
 		for j := range d.s.Blocks[i].Cells {
 			c := &d.s.Blocks[i].Cells[j]
 			if c.HarmedTreated+c.HarmedControl+c.LateHarmedTreated+c.Void == 0 {
 				continue
 			}
-			u := d.unit(unitKey{c.Ring, c.Org, c.Stratum})
+			at = d.unitNear(at+1, c.Ring, c.Org, c.Stratum)
+			u := &d.units[at]
 			u.harmed += c.HarmedTreated
 			u.harmedControl += c.HarmedControl
 			u.late += c.LateHarmedTreated
