@@ -98,6 +98,15 @@ internal/edge/console/assets/vendor/.stamp: web/package-lock.json
 clean-state: ## forget the demo: hosts, findings, keys
 	rm -rf $(STATE)
 
+SEEDS ?= 10000
+.PHONY: sim-seeds
+sim-seeds: ## the promises on SEEDS random small fleets, host by host, with everything that can go wrong
+	HOLDFAST_SIM_SEEDS=$(SEEDS) nice -n 19 $(GO) test -count=1 -timeout 4h -run TestPromisesHold -v ./internal/sim/exact
+
+.PHONY: bench-rollout
+bench-rollout: ## the controller: a tick over 2,000 strata, an event, a coverage plan for 200,000 hosts
+	@$(GO) test -run '^$$' -bench . -benchtime 50x -benchmem ./bench/rollout
+
 .PHONY: bench-sigma
 bench-sigma: ## the detection engine beside other Go engines (HOLDFAST_DATA names the public rules; JSON=1)
 	@cd bench/sigma && $(GO) run . $(if $(JSON),-json)
