@@ -2,8 +2,9 @@
 // time, with the parts of Holdfast that decide in production: the real
 // reconcile and fleet accounting on the control plane's side, the real loader
 // check and guard decision on every host. What is played is the store (in
-// memory, and able to fail), the network, the worker process below the guard,
-// and time.
+// memory, and able to fail), the network and its messages, the nodes of the
+// control plane, hostile hosts, the worker process below the guard, and time.
 //
-// After every step the promises are checked host by host.
+// After every step the promises are checked host by host. When another node
+// takes the lead, all hosts are connected to it: a follower serves no hosts.
 package exact

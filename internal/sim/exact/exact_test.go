@@ -103,7 +103,8 @@ func TestRegressionsAreSeen(t *testing.T) {
 // TestLiarsHaltOnlyTheirOwn: hosts of one organisation that claim harm recall
 // the release from it, and from nobody else.
 func TestLiarsHaltOnlyTheirOwn(t *testing.T) {
-	p, w := drill(200, 2)
+	p, w := drill(100, 2)
+	w.Until = 2 * time.Minute
 	hostile := w.Kinds[0]
 	hostile.Org = "hostile"
 	w.Kinds = append(w.Kinds, hostile)
