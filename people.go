@@ -47,3 +47,14 @@ type Enrolment struct {
 	Expires   time.Time `json:"expires"`
 	By        string    `json:"by"`
 }
+
+// Consent is an organisation's policy as the control plane keeps it: a signed
+// envelope, which nobody there can change (docs/consent.md).
+type Consent struct {
+	Org      OrgID     `json:"org"`
+	Version  int64     `json:"version"` // only grows
+	Key      []byte    `json:"key"`     // the organisation's public key, Ed25519
+	Envelope []byte    `json:"envelope"`
+	By       string    `json:"by"` // who brought it here; the key says who decided
+	At       time.Time `json:"at"`
+}

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +18,8 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/dsse"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/view"
+	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
 func newConsentCommand(a *app) *cobra.Command {
@@ -29,7 +34,7 @@ of it.
   holdfast consent sign acme.yaml --key acme
   holdfast consent set acme.consent.json    hosts fetch it, and verify it themselves`,
 	}
-	cmd.AddCommand(newConsentKeygenCommand(a), newConsentCheckCommand(a), newConsentSignCommand(a))
+	cmd.AddCommand(newConsentKeygenCommand(a), newConsentCheckCommand(a), newConsentSignCommand(a), newConsentSetCommand(a), newConsentShowCommand(a))
 	return cmd
 }
 
@@ -107,5 +112,77 @@ decodes the very text that you see.`,
 	cmd.Flags().StringVar(&key, "key", "", "file of the organisation's private key")
 	cmd.Flags().StringVar(&out, "out", "", "where to write it (default: FILE with .consent.json)")
 	_ = cmd.MarkFlagRequired("key")
+	return cmd
+}
+
+func newConsentSetCommand(a *app) *cobra.Command {
+	var public string
+	cmd := &cobra.Command{
+		Use: "set FILE", Short: "Give the server a signed policy, for the hosts to fetch", Args: cobra.ExactArgs(1),
+		Long: `Give the server a signed policy, for the hosts to fetch. The server checks it and
+puts it on the record; it can change nothing in it. The first time, an
+administrator also gives the organisation's public key.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			env, err := os.ReadFile(args[0])
+			if err != nil {
+				return &holdfast.Error{Kind: holdfast.Invalid, Err: err}
+			}
+			org, err := claimedOrg(env)
+			if err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			path := "/api/v1/orgs/" + url.PathEscape(string(org)) + "/consent"
+			if public != "" {
+				path += "?public=" + url.QueryEscape(public)
+			}
+			var answer apiv1.ConsentAnswer
+			if err := c.Do(cmd.Context(), "PUT", path, env, &answer); err != nil {
+				return err
+			}
+			return a.print(cmd, answer, func(w io.Writer) {
+				fmt.Fprintf(w, "version %d is in force for organisation %s\n", answer.Version, answer.Org)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&public, "public", "", "the organisation's public key, when the server does not know it yet or it is replaced (administrators)")
+	return cmd
+}
+
+// claimedOrg is whose policy an envelope says it is. The server verifies it.
+func claimedOrg(env []byte) (holdfast.OrgID, error) {
+	var e struct {
+		Payload []byte `json:"payload"`
+	}
+	if err := json.Unmarshal(env, &e); err != nil {
+		return "", &holdfast.Error{Kind: holdfast.Invalid, What: "not a signed policy", Err: err, Do: "make one with: holdfast consent sign"}
+	}
+	p, err := consent.Parse("policy", e.Payload)
+	return p.Org, err
+}
+
+func newConsentShowCommand(a *app) *cobra.Command {
+	var org string
+	cmd := &cobra.Command{
+		Use: "show", Short: "What an organisation allows, and how many hosts keep to it", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var v view.Consent
+			if err := c.Get(cmd.Context(), "/api/v1/orgs/"+url.PathEscape(org)+"/consent", &v); err != nil {
+				return err
+			}
+			return a.print(cmd, v, func(w io.Writer) {
+				fmt.Fprintf(w, "organisation %s, version %d, signed with key %.12s; brought by %s at %s\n%d of %s keep to it\n\n%s",
+					v.Org, v.Version, v.Key, v.By, v.At.Local().Format(time.DateTime), v.Keeping, plural(v.Hosts, "host"), v.Policy)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&org, "org", string(holdfast.DefaultOrg), "organisation")
 	return cmd
 }

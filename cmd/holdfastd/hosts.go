@@ -27,6 +27,7 @@ func (s *server) hostsServer() *http.Server {
 	enrol.NewServer(s.ca, s.store, roots, 0, time.Now, s.log).Register(mux)
 	mux.Handle(wire.OpAMPPath, s.opamp)
 	mux.Handle("POST "+wire.LogsPath, otlp.New(findings{s}, s.identify, time.Now, s.log))
+	mux.HandleFunc("GET "+wire.ConsentPath, s.consent)
 	static := func(prefix, dir string) {
 		mux.Handle("GET "+prefix, http.StripPrefix(prefix, files(dir)))
 	}
@@ -52,6 +53,32 @@ func files(dir string) http.Handler {
 		}
 		http.NotFound(w, r)
 	})
+}
+
+// consent answers a host with what its organisation signed: the host verifies
+// it, and asks for nothing older than what it has.
+func (s *server) consent(w http.ResponseWriter, r *http.Request) {
+	id, err := s.identify(r)
+	var host holdfast.Host
+	if err == nil {
+		host, err = s.store.Host(r.Context(), id)
+	}
+	var c holdfast.Consent
+	if err == nil {
+		c, err = s.store.Consent(r.Context(), host.Org)
+	}
+	if err != nil {
+		wire.WriteProblem(w, err, 0)
+		return
+	}
+	tag := wire.ConsentTag(c.Version)
+	w.Header().Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(c.Envelope)
 }
 
 func (s *server) identify(r *http.Request) (holdfast.HostID, error) {

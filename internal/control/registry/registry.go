@@ -1,6 +1,6 @@
 // Package registry keeps content and says what may be released: bundles,
 // sensor builds with their manifests, the static check of each against the
-// other, rehearsal verdicts, and releases.
+// other, rehearsal verdicts, releases, and what organisations allow.
 //
 // Content lies in files named by digest, which any web server or CDN can
 // serve. Everything here is idempotent: the same call twice is the same as
@@ -47,6 +47,11 @@ type Tx interface {
 	CreateRollout(ctx context.Context, r holdfast.Rollout) error
 	Rollouts(ctx context.Context, unsettled bool) ([]holdfast.Rollout, error)
 	Rollout(ctx context.Context, id holdfast.ReleaseID) (holdfast.Rollout, error)
+
+	// Consent is an organisation's policy, or NotFound; PutConsent puts one in
+	// the place of an older one, or returns Conflict.
+	Consent(ctx context.Context, org holdfast.OrgID) (holdfast.Consent, error)
+	PutConsent(ctx context.Context, c holdfast.Consent) error
 
 	Append(ctx context.Context, entries ...holdfast.Entry) ([]holdfast.Entry, error)
 }

@@ -172,7 +172,7 @@ func TestReleaseNeedsEverything(t *testing.T) {
 			must(t, err)
 			b.desk.policy.Rehearsal = []ed25519.PublicKey{other}
 			return c
-		}, "0 of the 1 rehearsal signatures"},
+		}, "0 of the 1 signatures"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

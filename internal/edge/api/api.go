@@ -76,6 +76,7 @@ func (s *Server) routes() []route {
 		{"GET /api/v1/rollouts/{id}", nil, s.rollout},
 		{"GET /api/v1/findings", readers, s.findings},
 		{"GET /api/v1/findings/{id}", readers, s.finding},
+		{"GET /api/v1/orgs/{org}/consent", nil, s.consent},
 		{"GET /api/v1/record", nil, s.record},
 		{"GET /api/v1/record/export", nil, s.exportRecord},
 
@@ -83,6 +84,7 @@ func (s *Server) routes() []route {
 		{"PUT /api/v1/content/{channel}/{digest}", publishers, s.putContent},
 		{"PUT /api/v1/verdicts/{digest}", publishers, s.putVerdict},
 
+		{"PUT /api/v1/orgs/{org}/consent", operators, s.putConsent},
 		{"PUT /api/v1/trust/metadata", publishers, s.putMetadata},
 		{"POST /api/v1/releases", publishers, s.release},
 		{"POST /api/v1/releases/{id}/approve", publishers, s.approve},

@@ -3,11 +3,17 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +21,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/client"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
@@ -55,6 +62,11 @@ func (p *played) Halt(_ context.Context, id holdfast.ReleaseID, by, reason strin
 func (p *played) PutContent(_ context.Context, _ holdfast.Bundle, data []byte, _ string) error {
 	p.content = data
 	return nil
+}
+
+func (p *played) PutConsent(_ context.Context, org holdfast.OrgID, _ []byte, key ed25519.PublicKey, by string) (consent.Policy, error) {
+	p.decided = append(p.decided, fmt.Sprintf("%s brings %s, key %d", by, org, len(key)))
+	return consent.Policy{Org: org, Version: 2}, nil
 }
 
 // Listen implements Changes.
@@ -160,6 +172,31 @@ func TestContentMustBeWhatItsDigestSays(t *testing.T) {
 	}
 	if err := c.Do(t.Context(), "PUT", "/api/v1/content/rules/"+string(holdfast.DigestOf(data))+"?version=1", data, nil); err != nil || !bytes.Equal(p.content, data) {
 		t.Fatal(err)
+	}
+}
+
+func TestOnlyAdministratorsNameAnOrganisationsKey(t *testing.T) {
+	p, clients := open(t)
+	key := url.QueryEscape(base64.StdEncoding.EncodeToString(make([]byte, ed25519.PublicKeySize)))
+	put := func(role holdfast.Role, query string) error {
+		return clients[role].Do(t.Context(), "PUT", "/api/v1/orgs/acme/consent"+query, []byte("{}"), nil)
+	}
+	if err := put(holdfast.Operator, "?public="+key); holdfast.KindOf(err) != holdfast.Denied {
+		t.Errorf("an operator names a key: %v", err)
+	}
+	if err := put(holdfast.Administrator, "?public=short"); holdfast.KindOf(err) != holdfast.Invalid {
+		t.Errorf("no key at all: %v", err)
+	}
+	if err := errors.Join(put(holdfast.Operator, ""), put(holdfast.Administrator, "?public="+key)); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"operator brings acme, key 0", "administrator brings acme, key 32"}; !slices.Equal(p.decided, want) {
+		t.Error(p.decided)
+	}
+	c := &call{user: holdfast.User{Org: "emca"}, Request: httptest.NewRequest("GET", "/", nil)}
+	c.SetPathValue("org", "acme")
+	if _, err := c.org(); holdfast.KindOf(err) != holdfast.Denied {
+		t.Errorf("another organisation's policy: %v", err)
 	}
 }
 

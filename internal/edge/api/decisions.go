@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/bundle"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
@@ -28,6 +30,9 @@ type Publishing interface {
 	// PutMetadata takes over what publishers signed at their desk, after
 	// verifying it as a host would.
 	PutMetadata(ctx context.Context, files tuf.Files, by string) error
+	// PutConsent takes over what an organisation signed about its hosts. A nil
+	// key means the one that is known.
+	PutConsent(ctx context.Context, org holdfast.OrgID, envelope []byte, key ed25519.PublicKey, by string) (consent.Policy, error)
 	// Release asks for a release. It waits for a second person.
 	Release(ctx context.Context, r apiv1.ReleaseRequest, by string) (holdfast.Release, error)
 }

@@ -17,6 +17,8 @@ type Reads interface {
 	// Builds returns the sensor builds that are known, with how many hosts run
 	// each.
 	Builds(ctx context.Context) ([]holdfast.Build, error)
+	// Consent returns what an organisation allows; NotFound if it never said.
+	Consent(ctx context.Context, org holdfast.OrgID) (view.Consent, error)
 }
 
 // Changes hints that a view may have changed. A lost hint only delays.

@@ -36,6 +36,7 @@ func conformance(t *testing.T, open func(*testing.T) *store.Store) {
 		{"record is in the transaction of its decision", record},
 		{"lease has one holder", lease},
 		{"commands and settings", settings},
+		{"policies only get newer", consents},
 		{"transactions", transactions},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -454,6 +455,26 @@ func settings(t *testing.T, s *store.Store) {
 	if got, err = s.PendingCommands(ctx, "h1"); err != nil || len(got) != 0 {
 		t.Errorf("pending %v, %v", got, err)
 	}
+}
+
+func consents(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	_, err := s.Consent(ctx, "acme")
+	kind(t, err, holdfast.NotFound)
+	c := holdfast.Consent{Org: "acme", Version: 3, Key: []byte{1, 0}, Envelope: []byte("{}"), By: "ann", At: t0}
+	must(t, s.PutConsent(ctx, c))
+	kind(t, s.PutConsent(ctx, c), holdfast.Conflict)
+	older := c
+	older.Version = 2
+	kind(t, s.PutConsent(ctx, older), holdfast.Conflict)
+	c.Version, c.Envelope = 4, []byte("{ }")
+	must(t, s.PutConsent(ctx, c))
+	got, err := s.Consent(ctx, "acme")
+	must(t, err)
+	same(t, got, c)
+	all, err := s.ConsentVersions(ctx)
+	must(t, err)
+	same(t, all, map[holdfast.OrgID]int64{"acme": 4})
 }
 
 func transactions(t *testing.T, s *store.Store) {

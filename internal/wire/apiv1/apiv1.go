@@ -46,6 +46,12 @@ type ReleaseRequest struct {
 	Note    string           `json:"note,omitempty"`
 }
 
+// ConsentAnswer says which policy of an organisation is in force now.
+type ConsentAnswer struct {
+	Org     holdfast.OrgID `json:"org"`
+	Version int64          `json:"version"`
+}
+
 // Reason comes with a decision about a rollout.
 type Reason struct {
 	Reason string `json:"reason,omitempty"`
