@@ -24,7 +24,7 @@ var wings = map[string][]string{
 	"internal/endpoint/guard":    {"", "internal/endpoint/lifeline"},
 	"internal/control":           {"", "internal/language", "internal/trust"},
 	"internal/control/rollout":   {""},
-	"internal/control/fleet":     {""},
+	"internal/control/fleet":     {"", "internal/language/consent"},
 	"internal/view":              {""},
 	"internal/edge":              {"", "internal/view", "internal/language", "internal/trust", "internal/wire", "internal/control"},
 	"internal/sim":               {"", "internal/language", "internal/trust", "internal/wire", "internal/control", "internal/endpoint"},

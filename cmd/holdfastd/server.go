@@ -82,7 +82,7 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 	s.files = registry.Files{Dir: s.path("files")}
 	s.registry = &registry.Registry{Store: s.store.Registry(), Files: s.files, Trust: s.trust, Check: staticCheck, Now: now}
 	s.rollouts = reconcile.New(reconcile.Config{
-		Store: s.store.Reconcile(), Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
+		Store: s.store.Reconcile(), Consents: s.store, Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
 		Now: now, Log: log, Policy: s.policy, Admissible: s.registry.Admissible,
 	})
 	s.opamp, err = opamp.New(opamp.Config{Control: s.rollouts, Identify: s.identify, Now: now, Log: log, Heartbeat: o.heartbeat})

@@ -236,7 +236,7 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 		if h.Revoked {
 			f.leave(a, "retired", at)
 		}
-		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() && a.Block != Late &&
+		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() &&
 			h.heard.Equal(at) && !f.outages.open && !h.Report.Probation &&
 			h.Report.Running[r.Channel] == a.target() && f.Observed(a.At, at) >= r.Fast {
 			a.Clean = at
@@ -289,6 +289,7 @@ func (f *Fleet) returned(s *seat, at time.Time) {
 }
 
 func (f *Fleet) classify(s *seat, at time.Time) {
+	f.consult(s, at)
 	g := s.home
 	if s.treated != nil && s.group != nil {
 		g = s.group
@@ -322,10 +323,13 @@ func (f *Fleet) classify(s *seat, at time.Time) {
 func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 	h, r := s.host, s.release
 	switch {
-	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines()):
+	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines() || s.forbids()):
 		return neither, false
 	case s.treated != nil, !h.present, !h.fresh, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
 		return neither, true
+	}
+	if s.delays(at) {
+		return later, true
 	}
 	if a := s.control; a != nil && a.Left.IsZero() && f.Observed(a.At, at) < r.Fast {
 		if a.stored && len(a.kinds) == 0 && !a.Activated.IsZero() {
@@ -333,7 +337,7 @@ func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 		}
 		return neither, true
 	}
-	if h.NoCanary || h.Report.SafeMode {
+	if h.NoCanary || h.Report.SafeMode || s.say != nil && s.say.Last {
 		return last, true
 	}
 	return waiting, true

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 )
 
 // Clock is the pace at which hosts beat and offers live. The procedure is the
@@ -49,6 +50,9 @@ type Fleet struct {
 	changes  Changes
 	dirty    map[holdfast.HostID]bool
 	growth   growth
+
+	policies map[holdfast.OrgID]*consent.Policy
+	epoch    uint64 // counts what could change an answer of theirs
 }
 
 // New returns an empty fleet. If the control plane was alive before, at

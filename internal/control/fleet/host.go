@@ -24,7 +24,8 @@ type host struct {
 type seat struct {
 	host    *host
 	release *release
-	ring    int    // as the host derives it
+	ring    int    // as the host derives it, or the last if its organisation says so
+	say     *say   // what its organisation says; nil if it never said anything
 	home    *group // of what the host is now
 	group   *group // that counts it: home, but frozen once it is drawn for the release
 	counted bool   // in group.eligible
@@ -80,6 +81,9 @@ func (h *host) regroup() {
 	h.stratum = h.Attributes.Stratum()
 	for _, s := range h.seats {
 		s.home = s.release.group(h, s.ring)
+		if s.say != nil {
+			s.say.epoch = 0 // its groups may have changed as well
+		}
 	}
 }
 

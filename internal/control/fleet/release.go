@@ -27,6 +27,10 @@ type Release struct {
 	// is all of them. RecalledAt is when.
 	Recalled   []holdfast.OrgID
 	RecalledAt time.Time
+	// Sequence is the release's place in its channel, Critical whether
+	// customers may only delay it; the publishers signed both.
+	Sequence int64
+	Critical bool
 	// Approved lists the rings in which the director names the digest. No
 	// offer goes to another ring.
 	Approved map[int]bool
@@ -91,6 +95,7 @@ const (
 	waiting        // may be drawn
 	watching       // a control whose window is open, but which a probe may take
 	last           // may be drawn when everybody else has been
+	later          // would be one of these, and its organisation allows it later
 	classes
 )
 
@@ -134,6 +139,7 @@ func (g *group) matches(o *Opening) bool {
 // that has begun keeps its strata.
 func (f *Fleet) SetRelease(r Release) {
 	known := f.release(r.ID)
+	f.epoch++
 	if known == nil {
 		known = &release{groups: map[key]*group{}, cells: map[key]*cell{}}
 		known.Release = r
@@ -167,6 +173,7 @@ func (f *Fleet) DropRelease(id holdfast.ReleaseID) {
 	if r == nil {
 		return
 	}
+	f.epoch++
 	f.releases = slices.DeleteFunc(f.releases, func(o *release) bool { return o == r })
 	for _, h := range f.hosts {
 		h.seats = slices.DeleteFunc(h.seats, func(s *seat) bool { return s.release == r })
@@ -218,11 +225,11 @@ func (r *release) close(which func(*opening) bool) {
 // draw gives a host its arm, if an opening is for it.
 func (f *Fleet) draw(s *seat, at time.Time) {
 	r, g := s.release, s.group
-	if f.outages.open || r.Paused || s.class == neither || r.recalled(s.host.Org) || at.Before(r.Rings.Opens(g.ring, r.Signed)) {
+	if f.outages.open || r.Paused || s.class == neither || s.class == later || r.recalled(s.host.Org) || at.Before(r.Rings.Opens(g.ring, r.Signed)) {
 		return
 	}
 	if r.Phase == holdfast.Complete {
-		if r.Approved[g.ring] && f.latest(r, s.host) {
+		if r.Approved[g.ring] && f.latest(r, s.host) && s.room() {
 			f.admit(s, nil, Late, holdfast.New, at)
 		}
 		return
@@ -247,8 +254,26 @@ func (f *Fleet) draw(s *seat, at time.Time) {
 	}
 }
 
+// room reports whether a host may follow after a release is complete. Those
+// whose organisation has a say may be many that come at one moment, the end of
+// a delay: with nobody left to compare them with, no more of a stratum are
+// under way than five, and five for each that has proved itself.
+func (s *seat) room() bool {
+	if s.say == nil {
+		return true
+	}
+	k := s.group.key
+	k.block, k.cell = Late, ""
+	c := s.release.cell(k)
+	arm := c.arm(holdfast.New)
+	return c.taken[0]-arm.Clean-arm.Left < lateFirst+lateGrowth*arm.Clean
+}
+
+const lateFirst, lateGrowth = 5, 5 // as in package rollout's harm budget
+
 // latest reports whether r is the newest release of its channel that host h
 // should have, so that hosts that come late are not given what was replaced.
+// What its organisation does not allow, or not yet, replaces nothing.
 func (f *Fleet) latest(r *release, h *host) bool {
 	for _, o := range f.releases { // newest first
 		if o.Channel != r.Channel || !o.meant(h) {
@@ -257,7 +282,7 @@ func (f *Fleet) latest(r *release, h *host) bool {
 		if o == r {
 			return true
 		}
-		if s := h.seatOf(o); o.Phase == holdfast.Complete && !o.recalled(h.Org) || s != nil && s.treated != nil && !o.recalled(h.Org) {
+		if s := h.seatOf(o); !o.recalled(h.Org) && (h.Report.Running[o.Channel] == o.Digest || s.treated != nil || o.Phase == holdfast.Complete && !s.forbids() && !s.delays(f.now)) {
 			return false
 		}
 	}

@@ -24,6 +24,7 @@ type Group struct {
 	Waiting  int // may be drawn now
 	Watching int // controls in an open window that a probe may take
 	Last     int // would be waiting but must go last
+	Later    int // would be one of these, and its organisation allows it later
 }
 
 // Cell is what became of the hosts drawn by one opening. All counters are
@@ -48,7 +49,7 @@ func (f *Fleet) Snapshot(id holdfast.ReleaseID) Snapshot {
 	for _, g := range r.groups {
 		out := Group{Ring: g.ring, Org: g.org, Stratum: g.stratum, Cell: g.cell, Eligible: g.eligible}
 		if !f.now.Before(r.Rings.Opens(g.ring, r.Signed)) {
-			out.Waiting, out.Watching, out.Last = g.by[waiting], g.by[watching], g.by[last]
+			out.Waiting, out.Watching, out.Last, out.Later = g.by[waiting], g.by[watching], g.by[last], g.by[later]
 		}
 		if out != (Group{Ring: g.ring, Org: g.org, Stratum: g.stratum, Cell: g.cell}) {
 			s.Groups = append(s.Groups, out)

@@ -32,6 +32,11 @@ func (s *Service) load(ctx context.Context, now time.Time) error {
 	}
 	f := fleet.New(s.Clock, s.Random, alive, now)
 	f.Restore(past)
+	s.allowed = nil
+	if _, err := s.readConsents(ctx); err != nil {
+		return err
+	}
+	f.SetConsent(s.allowed)
 	if err := s.Store.EachHost(ctx, func(h holdfast.Host) error { f.SetHost(h); return nil }); err != nil {
 		return err
 	}
@@ -101,6 +106,9 @@ func (s *Service) decode(ctx context.Context, r holdfast.Rollout) (*driven, erro
 		return nil, err
 	}
 	if d.state, err = rollout.Load(r.State); err != nil {
+		return nil, err
+	}
+	if d.signed, err = s.Director.Released(d.release.Bundle.Digest); err != nil && holdfast.KindOf(err) != holdfast.NotFound {
 		return nil, err
 	}
 	if len(r.Policy) > 0 {
@@ -174,7 +182,7 @@ func (d *driven) admits() bool {
 func (d *driven) asFleet(was fleet.Release, now time.Time) fleet.Release {
 	r := fleet.Release{
 		ID: d.Release, Org: d.release.Org, Channel: d.release.Bundle.Channel, Digest: d.release.Bundle.Digest, Version: d.release.Bundle.Version,
-		Rings: d.policy.Rings, Signed: d.policy.Signed, Created: d.release.Created, Fast: d.policy.Fast, Slow: d.policy.Slow,
+		Sequence: d.signed.Sequence, Critical: d.signed.Critical, Rings: d.policy.Rings, Signed: d.policy.Signed, Created: d.release.Created, Fast: d.policy.Fast, Slow: d.policy.Slow,
 		Phase: d.state.Phase, Baseline: d.base, Approved: was.Approved, RecalledAt: was.RecalledAt, Paused: d.state.Phase == holdfast.Paused,
 	}
 	if d.state.Phase.Recalling() {

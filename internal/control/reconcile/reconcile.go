@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/fleet"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
@@ -108,6 +109,13 @@ type Director interface {
 	Released(d holdfast.Digest) (tuf.Release, error)
 }
 
+// Consents is what organisations allow on their hosts. Their signatures were
+// verified when it was stored; the hosts verify them again.
+type Consents interface {
+	ConsentVersions(ctx context.Context) (map[holdfast.OrgID]int64, error)
+	Consent(ctx context.Context, org holdfast.OrgID) (holdfast.Consent, error)
+}
+
 // Hints tells whoever holds the hosts' connections to look again. A hint may
 // be lost. With no host it is about every host of the release.
 type Hints interface {
@@ -118,6 +126,7 @@ type Hints interface {
 type Config struct {
 	Store    Store
 	Director Director
+	Consents Consents      // nil: nobody has a say
 	Hints    Hints         // nil: nobody to tell
 	Clock    fleet.Clock   // zero: production, a heartbeat of 60 s
 	Node     string        // names this process to others; empty: drawn at random
@@ -148,6 +157,7 @@ type Service struct {
 	alive    time.Time  // when the store was last told that we are
 	outages  int        // how many are stored
 	approved string     // what the director was last told, as JSON
+	allowed  map[holdfast.OrgID]*consent.Policy
 
 	kick chan struct{}
 }
@@ -161,7 +171,8 @@ type driven struct {
 	base    fleet.Baseline
 	known   fleet.Release // as the fleet was last told
 	settled bool
-	failure string // the last reason why it cannot go on, logged once
+	signed  tuf.Release // what the publishers signed; zero if they withdrew it
+	failure string      // the last reason why it cannot go on, logged once
 }
 
 const (

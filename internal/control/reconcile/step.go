@@ -45,6 +45,13 @@ func (s *Service) step(ctx context.Context, now time.Time) error {
 	if err := s.discover(ctx); err != nil {
 		return err
 	}
+	if changed, err := s.readConsents(ctx); err != nil {
+		return err
+	} else if changed {
+		s.mu.Lock()
+		s.fleet.SetConsent(s.allowed)
+		s.mu.Unlock()
+	}
 	if err := s.flush(ctx, now); err != nil {
 		return err
 	}

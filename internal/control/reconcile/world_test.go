@@ -74,7 +74,7 @@ func (d *director) Released(g holdfast.Digest) (tuf.Release, error) {
 	if g == d.withdrawn {
 		return tuf.Release{}, holdfast.Errorf(holdfast.NotFound, "withdrawn")
 	}
-	return tuf.Release{Digest: g}, nil
+	return tuf.Release{Channel: holdfast.Rules, Digest: g, Rings: holdfast.DefaultRings}, nil
 }
 
 func (d *director) Approve(a map[string][]tuf.Approval, _ time.Time) error {
@@ -152,7 +152,7 @@ func digest(s string) holdfast.Digest { return holdfast.DigestOf([]byte(s)) }
 func (w *world) start() {
 	w.starts++
 	w.svc = reconcile.New(reconcile.Config{
-		Store: w.faults, Director: w.dir, Clock: clock, Node: fmt.Sprintf("node-%d", w.starts), Leader: time.Millisecond,
+		Store: w.faults, Consents: w.db, Director: w.dir, Clock: clock, Node: fmt.Sprintf("node-%d", w.starts), Leader: time.Millisecond,
 		Now: func() time.Time { return w.now }, Random: rand.New(rand.NewPCG(w.random.Uint64(), 2)),
 		Policy: func(r holdfast.Release) rollout.Policy { return rollout.DefaultPolicy(r.Profile).WithClock(beat) },
 	})

@@ -36,6 +36,8 @@ func (d *decision) command(c Command) (refused string) {
 		return d.pause(c)
 	case Continue:
 		return d.resume(c)
+	case Finish:
+		return d.finishNow(c)
 	case Override:
 		return d.override(c)
 	}
@@ -111,6 +113,18 @@ func (d *decision) resume(c Command) string {
 		d.s.Phase, d.s.Why = holdfast.Running, ""
 	}
 	d.note("resumed by %s%s", c.By, about(c.Org))
+	return ""
+}
+
+// finishNow completes a rollout that only waits for delayed hosts, so that the
+// next release of the channel need not.
+func (d *decision) finishNow(c Command) string {
+	if d.s.Delayed == 0 || d.s.Phase != holdfast.Running && d.s.Phase != holdfast.Held {
+		return "it waits for others than those whose customers delay them"
+	}
+	d.survey()
+	d.note("finished by %s, without %d hosts whose customers delay it", c.By, d.s.Delayed)
+	d.complete()
 	return ""
 }
 

@@ -228,6 +228,12 @@ func (d *decision) admitting() bool {
 
 // finish writes the block that was opened, and sees whether all is done.
 func (d *decision) finish() {
+	if d.s.Delayed > 0 {
+		d.s.Delayed = 0
+		if d.s.Phase == holdfast.Running {
+			d.s.Why = ""
+		}
+	}
 	if len(d.granted) > 0 {
 		d.s.Blocks = append(d.s.Blocks, BlockState{
 			Block: d.s.NextBlock, Opened: d.now, Until: d.until(), Cells: d.granted,
@@ -242,10 +248,21 @@ func (d *decision) finish() {
 	settled := last >= 0 && !d.now.Before(d.s.Blocks[last].Until.Add(d.policy.Fast))
 	nobody := d.total.waiting == 0 && d.total.last == 0 && d.total.pending() == 0 && settled
 	nearly := d.total.waiting*200 <= d.total.eligible && d.total.last == 0 && d.total.drawn*200 >= d.total.eligible*199 && d.total.pending()*100 <= d.total.drawn
-	if nobody && d.total.drawn > 0 || nearly && settled {
-		d.s.Phase, d.s.Why = holdfast.Complete, ""
-		d.do(Complete{Exposed: d.total.drawn})
+	switch {
+	case nobody && d.total.drawn > 0 && d.total.later > 0:
+		// Those whose customers delay them are paced and compared like all others.
+		d.s.Delayed = d.total.later
+		if d.s.Phase == holdfast.Running {
+			d.s.Why = fmt.Sprintf("waits for %d hosts whose organisations allow it later", d.total.later)
+		}
+	case nobody && d.total.drawn > 0, nearly && settled:
+		d.complete()
 	}
+}
+
+func (d *decision) complete() {
+	d.s.Phase, d.s.Why, d.s.Delayed = holdfast.Complete, "", 0
+	d.do(Complete{Exposed: d.total.drawn})
 }
 
 // until is when a block opened now stops drawing: every host asks at least

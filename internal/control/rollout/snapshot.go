@@ -52,6 +52,9 @@ type Group struct {
 	// Last counts hosts that would be Waiting but must go last: marked
 	// do-not-canary, or in no group of their customer's.
 	Last int `json:"last,omitempty"`
+	// Later counts hosts that would be one of these and whose customer allows
+	// it later: a delay, a maintenance window.
+	Later int `json:"later,omitempty"`
 }
 
 // Cell is what became of the hosts drawn in one block, in one ring, organisation
@@ -111,6 +114,7 @@ const (
 	HaltNow  CommandKind = "halt"     // recall, whatever the evidence
 	Pause    CommandKind = "pause"    // admit nobody; observation goes on
 	Continue CommandKind = "resume"   // end a pause
+	Finish   CommandKind = "finish"   // do not wait for those whose customers delay them
 	Override CommandKind = "override" // two people go on after HALT or STOP
 )
 

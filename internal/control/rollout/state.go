@@ -53,6 +53,10 @@ type State struct {
 	// Outages of the control plane, the latest last. Silence in them is void.
 	Outages []Interval `json:"outages,omitempty"`
 	Paused  []Pausing  `json:"paused,omitempty"`
+
+	// Delayed counts the hosts that a rollout still waits for when it waits
+	// for nobody else: their customers allow the release later.
+	Delayed int `json:"delayed,omitempty"`
 }
 
 // StratumState is a stratum as frozen at the start.

@@ -26,7 +26,7 @@ type unitKey struct {
 
 // A tally counts hosts: who could be drawn, and what became of the treated.
 type tally struct {
-	eligible, waiting, watching, last int
+	eligible, waiting, watching, last, later int
 
 	drawn, clean, left, harmed, void int
 	late                             int // harmed after they were clean
@@ -73,6 +73,7 @@ func (d *decision) survey() {
 		u.waiting += max(0, g.Waiting)
 		u.watching += max(0, g.Watching)
 		u.last += max(0, g.Last)
+		u.later += max(0, g.Later)
 		if u.cells == nil {
 			// The first needs no array of its own, and most have but one.
 			d.cells = append(d.cells, i)
@@ -243,6 +244,7 @@ func (t *tally) add(o *tally) {
 	t.waiting += o.waiting
 	t.watching += o.watching
 	t.last += o.last
+	t.later += o.later
 	t.drawn += o.drawn
 	t.clean += o.clean
 	t.left += o.left

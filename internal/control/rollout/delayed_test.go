@@ -1,0 +1,84 @@
+package rollout
+
+import (
+	"testing"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// harmless plays a release that harms nobody, from one time to another; every
+// host is drawn at once, and clean when its window closes. delayed says how
+// many of the hosts their customers hold back at a moment.
+func harmless(p *Policy, s State, in Snapshot, from, to time.Time, delayed func(time.Time) int) (State, Snapshot) {
+	hosts := in.Groups[0].Eligible
+	opened := map[int]time.Time{}
+	for i := range in.Cells {
+		opened[in.Cells[i].Block] = from.Add(-p.Fast)
+	}
+	for now := from; now.Before(to) && !s.Phase.Done(); now = now.Add(30 * time.Second) {
+		treated, watched := 0, 0
+		for i := range in.Cells {
+			c := &in.Cells[i]
+			treated += c.Treated.Drawn
+			if now.Before(opened[c.Block].Add(p.Fast)) {
+				watched += c.Control.Drawn
+				continue
+			}
+			c.Treated.Clean, c.Control.Clean = c.Treated.Drawn, c.Control.Drawn
+		}
+		g := &in.Groups[0]
+		g.Later = delayed(now)
+		g.Watching = watched
+		g.Waiting = max(0, hosts-treated-watched-g.Later)
+		var as []Action
+		s, as = Decide(p, s, in, now)
+		in.Commands = nil
+		for _, m := range admits(as) {
+			opened[m.Block] = now
+			in = drawn(in, []Admit{m})
+		}
+	}
+	return s, in
+}
+
+// TestARolloutWaitsForTheDelayed: they are paced and compared like all others,
+// and a person may say that it should not wait.
+func TestARolloutWaitsForTheDelayed(t *testing.T) {
+	const hosts, held = 200, 50
+	for _, finish := range []bool{false, true} {
+		p, in := plain(hosts)
+		until := begin.Add(24 * time.Hour)
+		delayed := func(now time.Time) int {
+			if now.Before(until) {
+				return held
+			}
+			return 0
+		}
+		in.Commands = []Command{{Seq: 1, Kind: Finish, By: "ada"}} // too early: others wait
+		s, in := harmless(&p, State{}, in, begin, until, delayed)
+		if s.Phase != holdfast.Running || s.Delayed != held || s.Why != "waits for 50 hosts whose organisations allow it later" {
+			t.Fatalf("%s, %d delayed: %s", s.Phase, s.Delayed, s.Why)
+		}
+		given := 0
+		for _, c := range in.Cells {
+			given += c.Treated.Drawn
+		}
+		if given != hosts-held {
+			t.Fatalf("%d of the %d who may have it have it", given, hosts-held)
+		}
+		if finish {
+			in.Commands = []Command{{Seq: 2, Kind: Finish, By: "ada"}}
+			s, as := Decide(&p, s, in, until.Add(-time.Minute))
+			if done, ok := find[Complete](as); !ok || s.Phase != holdfast.Complete || done.Exposed != given || s.Delayed != 0 {
+				t.Fatalf("%s: %+v", s.Phase, as)
+			}
+			continue
+		}
+		blocks := len(s.Blocks)
+		s, _ = harmless(&p, s, in, until, until.Add(12*time.Hour), delayed)
+		if s.Phase != holdfast.Complete || s.Delayed != 0 || len(s.Blocks) == blocks {
+			t.Errorf("after the delay: %s, %d delayed, %d blocks more", s.Phase, s.Delayed, len(s.Blocks)-blocks)
+		}
+	}
+}
