@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/live"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
@@ -43,7 +45,7 @@ func (p *people) firstStart(ctx context.Context, state string) error {
 	if err := p.store.PutOrg(ctx, holdfast.Organisation{ID: holdfast.DefaultOrg, Name: "default", Created: now}); err != nil {
 		return err
 	}
-	err := p.store.CreateUser(ctx, holdfast.User{Name: firstAdmin, Org: holdfast.DefaultOrg, Role: holdfast.Administrator, Created: now}, "")
+	err := p.accounts().CreateUser(ctx, holdfast.User{Name: firstAdmin, Org: holdfast.DefaultOrg, Role: holdfast.Administrator, Created: now}, "", "holdfast")
 	if err != nil && holdfast.KindOf(err) != holdfast.Conflict {
 		return err
 	}
@@ -61,7 +63,11 @@ func (p *people) Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by str
 		ID: rand.Text()[:12], Org: holdfast.DefaultOrg, Role: r.Role, Simulated: r.Simulated,
 		Uses: r.Uses, Created: now, Expires: now.Add(r.Valid), By: by,
 	}
-	secret, err := p.store.CreateEnrolment(ctx, e)
+	var secret string
+	err = p.accounts().Recorded(ctx, by, fmt.Sprintf("enrolment %s for %d hosts, until %s", e.ID, e.Uses, e.Expires.Format(time.RFC3339)), func(tx *store.Store) error {
+		secret, err = tx.CreateEnrolment(ctx, e)
+		return err
+	})
 	if err != nil {
 		return a, err
 	}
@@ -74,27 +80,35 @@ func (p *people) Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by str
 }
 
 // NewUser adds a person or a program.
-func (p *people) NewUser(ctx context.Context, u apiv1.NewUser, _ string) error {
-	return p.store.CreateUser(ctx, holdfast.User{Name: u.Name, Org: holdfast.DefaultOrg, Role: u.Role, Created: p.now().UTC()}, u.Password)
+func (p *people) NewUser(ctx context.Context, u apiv1.NewUser, by string) error {
+	return p.accounts().CreateUser(ctx, holdfast.User{Name: u.Name, Org: holdfast.DefaultOrg, Role: u.Role, Created: p.now().UTC()}, u.Password, by)
 }
 
+func (p *people) accounts() live.Accounts { return live.Accounts{Store: p.store, Now: p.now} }
+
 // NewToken makes an API token for a user.
-func (p *people) NewToken(ctx context.Context, user, _ string) (a apiv1.TokenAnswer, err error) {
+func (p *people) NewToken(ctx context.Context, user, by string) (a apiv1.TokenAnswer, err error) {
 	now := p.now().UTC()
 	if _, err := p.store.User(ctx, user); err != nil {
 		return a, err
 	}
 	a.Expires = now.Add(tokenLife)
-	a.Token, err = p.store.CreateToken(ctx, user, now, a.Expires)
+	err = p.accounts().Recorded(ctx, by, "an API token was made for "+user, func(tx *store.Store) error {
+		a.Token, err = tx.CreateToken(ctx, user, now, a.Expires)
+		return err
+	})
 	return a, err
 }
 
 // NewLink makes a one-time sign-in link for a user.
-func (p *people) NewLink(ctx context.Context, user, _ string) (a apiv1.TokenAnswer, err error) {
+func (p *people) NewLink(ctx context.Context, user, by string) (a apiv1.TokenAnswer, err error) {
 	if _, err := p.store.User(ctx, user); err != nil {
 		return a, err
 	}
 	a.Expires = p.now().UTC().Add(linkLife)
-	a.Token, err = p.store.CreateSignIn(ctx, user, a.Expires)
+	err = p.accounts().Recorded(ctx, by, "a one-time sign-in was made for "+user, func(tx *store.Store) error {
+		a.Token, err = tx.CreateSignIn(ctx, user, a.Expires)
+		return err
+	})
 	return a, err
 }

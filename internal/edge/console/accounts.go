@@ -15,17 +15,18 @@ type Accounts interface {
 	SignIns
 }
 
-// Directory is who may sign in.
+// Directory is who may sign in. Each change is on the record, under the name by,
+// when it returns nil.
 type Directory interface {
 	User(ctx context.Context, name string) (holdfast.User, error)
 	Users(ctx context.Context) ([]holdfast.User, error)
 	// CreateUser returns holdfast.Conflict if the name is taken. Without a
 	// password the user can sign in by a link only.
-	CreateUser(ctx context.Context, u holdfast.User, password string) error
+	CreateUser(ctx context.Context, u holdfast.User, password, by string) error
 	// UpdateUser changes role and whether the user may sign in.
-	UpdateUser(ctx context.Context, u holdfast.User) error
+	UpdateUser(ctx context.Context, u holdfast.User, by string) error
 	// SetPassword ends the user's sessions.
-	SetPassword(ctx context.Context, name, password string) error
+	SetPassword(ctx context.Context, name, password, by string) error
 }
 
 // SignIns is who is signed in. All that is refused is holdfast.Denied, without

@@ -49,7 +49,7 @@ func newSite(t *testing.T, change ...func(*Config)) *site {
 	}
 	st := &site{t: t, f: f, c: New(cfg)}
 	for _, r := range holdfast.Roles {
-		if err := f.CreateUser(t.Context(), holdfast.User{Name: string(r), Org: holdfast.DefaultOrg, Role: r, Created: f.now}, testPassword); err != nil {
+		if err := f.CreateUser(t.Context(), holdfast.User{Name: string(r), Org: holdfast.DefaultOrg, Role: r, Created: f.now}, testPassword, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}

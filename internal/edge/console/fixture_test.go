@@ -591,7 +591,7 @@ func (f *fixture) Users(context.Context) ([]holdfast.User, error) {
 	return list, nil
 }
 
-func (f *fixture) CreateUser(_ context.Context, u holdfast.User, password string) error {
+func (f *fixture) CreateUser(_ context.Context, u holdfast.User, password, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.users[u.Name] != nil {
@@ -601,7 +601,7 @@ func (f *fixture) CreateUser(_ context.Context, u holdfast.User, password string
 	return nil
 }
 
-func (f *fixture) UpdateUser(_ context.Context, u holdfast.User) error {
+func (f *fixture) UpdateUser(_ context.Context, u holdfast.User, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.users[u.Name] == nil {
@@ -611,7 +611,7 @@ func (f *fixture) UpdateUser(_ context.Context, u holdfast.User) error {
 	return nil
 }
 
-func (f *fixture) SetPassword(_ context.Context, name, password string) error {
+func (f *fixture) SetPassword(_ context.Context, name, password, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.users[name] == nil {

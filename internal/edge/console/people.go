@@ -58,12 +58,12 @@ func (s *Console) putPerson(w http.ResponseWriter, r *http.Request, v *visit) er
 		return s.showPeople(w, r, v, http.StatusBadRequest, problem)
 	}
 	if !known {
-		err = s.Accounts.CreateUser(r.Context(), holdfast.User{Name: name, Org: s.Org, Role: role, Created: v.At}, password)
+		err = s.Accounts.CreateUser(r.Context(), holdfast.User{Name: name, Org: s.Org, Role: role, Created: v.At}, password, v.User.Name)
 	} else {
 		u.Role = role
-		err = s.Accounts.UpdateUser(r.Context(), u)
+		err = s.Accounts.UpdateUser(r.Context(), u, v.User.Name)
 		if err == nil && password != "" {
-			err = s.Accounts.SetPassword(r.Context(), name, password)
+			err = s.Accounts.SetPassword(r.Context(), name, password, v.User.Name)
 		}
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Console) setAccess(w http.ResponseWriter, r *http.Request, v *visit) er
 			return s.showPeople(w, r, v, http.StatusBadRequest, err)
 		}
 	}
-	if err := s.Accounts.UpdateUser(r.Context(), u); err != nil {
+	if err := s.Accounts.UpdateUser(r.Context(), u, v.User.Name); err != nil {
 		return err
 	}
 	http.Redirect(w, r, "/people?done=put", http.StatusSeeOther)
@@ -133,7 +133,7 @@ func (s *Console) changePassword(w http.ResponseWriter, r *http.Request, v *visi
 		return refuse(http.StatusForbidden, "That is not your present password. If you have none, ask an administrator for a new one.")
 	}
 	if err == nil {
-		err = s.Accounts.SetPassword(r.Context(), v.User.Name, r.PostFormValue("password"))
+		err = s.Accounts.SetPassword(r.Context(), v.User.Name, r.PostFormValue("password"), v.User.Name)
 	}
 	if err != nil {
 		return err

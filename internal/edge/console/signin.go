@@ -37,7 +37,7 @@ func (s *Console) SignInLink(ctx context.Context, name string) (string, error) {
 	now := s.Now()
 	_, err := s.Accounts.User(ctx, name)
 	if err != nil && holdfast.KindOf(err) == holdfast.NotFound {
-		err = s.Accounts.CreateUser(ctx, holdfast.User{Name: name, Org: s.Org, Role: holdfast.Administrator, Created: now}, "")
+		err = s.Accounts.CreateUser(ctx, holdfast.User{Name: name, Org: s.Org, Role: holdfast.Administrator, Created: now}, "", "holdfast")
 	}
 	if err != nil {
 		return "", err
@@ -114,7 +114,7 @@ func (s *Console) once(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return refuse(http.StatusForbidden, "", "This link was used already, or an hour has passed. Start holdfastd again for a new one, or sign in with a password.")
 	}
 	if err == nil && password != "" {
-		err = s.Accounts.SetPassword(r.Context(), u.Name, password)
+		err = s.Accounts.SetPassword(r.Context(), u.Name, password, u.Name)
 	}
 	if err != nil {
 		return err

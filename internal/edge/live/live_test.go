@@ -380,7 +380,7 @@ func TestExportedRecordVerifies(t *testing.T) {
 func TestConsoleOverTheRealThing(t *testing.T) {
 	w := newWorld(t, false)
 	c := console.New(console.Config{
-		Source: w.source, Actions: w.service, Accounts: w.store, Hints: Hints{&bus.Local{}},
+		Source: w.source, Actions: w.service, Accounts: Accounts{w.store, time.Now}, Hints: Hints{&bus.Local{}},
 		Clock: view.Clock{Name: "local", Heartbeat: time.Second, Window: 10 * time.Second}, PlainHTTP: true,
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
@@ -445,5 +445,35 @@ func TestConsoleOverTheRealThing(t *testing.T) {
 	visit()
 	if d := w.rollout(); d.Recall.Back != d.Recall.Hosts || d.Recall.Hosts == 0 {
 		t.Errorf("recall %+v", d.Recall)
+	}
+}
+
+// Who may do what is on the record: each change with its author, and no entry
+// for a change that was refused.
+func TestPeopleAreOnTheRecord(t *testing.T) {
+	w := newWorld(t, false)
+	ctx := t.Context()
+	a := Accounts{w.store, time.Now}
+	ann := holdfast.User{Name: "ann", Org: holdfast.DefaultOrg, Role: holdfast.Publisher, Created: w.now}
+	if err := a.CreateUser(ctx, ann, "", "root"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.store.RecordSize(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CreateUser(ctx, ann, "", "root"); holdfast.KindOf(err) != holdfast.Conflict {
+		t.Fatalf("added twice: %v", err)
+	}
+	ann.Role = holdfast.Administrator
+	if err := a.UpdateUser(ctx, ann, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	page, err := w.source.Record(ctx, view.RecordQuery{Size: 10, Kind: "people"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Size != before+1 || len(page.Entries) < 2 || page.Entries[0].By != "bob" || page.Entries[0].Summary != "ann is administrator and may sign in" || page.Entries[1].By != "root" {
+		t.Errorf("%d entries, then %d: %+v", before, page.Size, page.Entries)
 	}
 }
