@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +25,7 @@ import (
 
 // newRuleCommands are what looks at rules themselves.
 func newRuleCommands(a *app) []*cobra.Command {
-	return []*cobra.Command{newContentLintCommand(a), newContentExplainCommand(a), newContentCoverageCommand(a), newContentBenchCommand(a)}
+	return []*cobra.Command{newContentLintCommand(a), newContentExplainCommand(a), newContentCoverageCommand(a), newContentBenchCommand(a), newContentImportCommand(a)}
 }
 
 func newContentLintCommand(a *app) *cobra.Command {
@@ -58,9 +60,12 @@ Exit code 0 if every rule runs, 2 if not.`,
 }
 
 func (a *app) lint(cmd *cobra.Command, dir, sarif string, ph map[string][]string) error {
-	set, problems, err := sigma.Load(os.DirFS(dir), ".")
+	set, problems, err := readRules(dir)
 	if err != nil {
-		return &holdfast.Error{Kind: holdfast.NotFound, Where: dir, Err: err}
+		return err
+	}
+	if len(set.Rules)+len(set.Correlations)+len(set.Filters)+len(problems) == 0 {
+		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no rule in any .yml file", Where: dir, Do: "name a folder of Sigma rules, or a content repository"}
 	}
 	all := report.Lint(set, problems, nil, ph)
 	if sarif != "" {
@@ -81,10 +86,11 @@ func (a *app) lint(cmd *cobra.Command, dir, sarif string, ph map[string][]string
 			if f.Do != "" {
 				do = " (" + f.Do + ")"
 			}
-			fmt.Fprintf(w, "%s:%d:%d: %s: %s%s\n", filepath.Join(dir, f.File), f.Line, f.Column, f.Level, f.Message, do)
+			fmt.Fprintf(w, "%s:%d:%d: %s: %s%s\n", f.File, f.Line, f.Column, f.Level, f.Message, do)
 		}
-		fmt.Fprintf(w, "%d rules, %d correlations, %d filters: %d errors, %d other findings\n",
-			len(set.Rules), len(set.Correlations), len(set.Filters), report.Errors(all), len(all)-report.Errors(all))
+		n := report.Count(set, all)
+		fmt.Fprintf(w, "%s, %s, %s: %d run here, %d are for what this sensor does not supply, %d have errors\n", plural(len(set.Rules), "rule"),
+			plural(len(set.Correlations), "correlation"), plural(len(set.Filters), "filter"), n.Run, n.Inapplicable, n.Wrong)
 	})
 	if err == nil && report.Errors(all) > 0 {
 		return exitCode(holdfast.Invalid.ExitCode())
@@ -111,9 +117,11 @@ func watchDir(cmd *cobra.Command, dir string, f func() error) error {
 		}
 		if now.String() != last {
 			last = now.String()
-			if err := f(); err != nil {
+			var quiet exitCode
+			if err := f(); err != nil && !errors.As(err, &quiet) {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "-- %s, watching %s; Ctrl-C ends\n", time.Now().Format(time.TimeOnly), dir)
 		}
 		select {
 		case <-cmd.Context().Done():
@@ -132,8 +140,8 @@ func newContentExplainCommand(a *app) *cobra.Command {
 		Use: "explain RULE EVENTS", Short: "Say why a rule matches an event, or which part of it does not", Args: cobra.ExactArgs(2),
 		Long: `Evaluate one rule on one event and show each part: which values of the rule fit
 the event's field, and if the rule does not match, what kept it from it. EVENTS is
-a file that scan reads; its first event is taken, or that of --line. A file with
-several rules is explained rule by rule.`,
+a file that scan reads; the first event of the rule's log source is taken, or that
+of --line. A file with several rules is explained rule by rule.`,
 		Example: `  holdfast content explain my-rules/rules/curl.yml event.json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ph, err := placeholders(lists)
@@ -144,13 +152,16 @@ several rules is explained rule by rule.`,
 			if err != nil {
 				return err
 			}
-			rec, err := recordAt(args[1], line)
+			if len(set.Rules) == 0 {
+				return &holdfast.Error{Kind: holdfast.Invalid, What: "a correlation is about several events", Where: args[0], Do: "explain the rules it counts"}
+			}
+			records, err := recordsAt(args[1], line)
 			if err != nil {
 				return err
 			}
 			all := []detect.Explanation{}
 			for _, r := range set.Rules {
-				all = append(all, scan.Explain(r, rec, ph))
+				all = append(all, explainOn(r, records, ph))
 			}
 			return a.print(cmd, all, func(w io.Writer) {
 				for _, e := range all {
@@ -164,23 +175,45 @@ several rules is explained rule by rule.`,
 	return cmd
 }
 
-func recordAt(path string, line int) (*scan.Record, error) {
+// mostLooked bounds how many events are looked through for one that a rule is
+// about.
+const mostLooked = 10_000
+
+// recordsAt reads the events at a line, or if it is 0 the first ones.
+func recordsAt(path string, line int) ([]*scan.Record, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, &holdfast.Error{Kind: holdfast.NotFound, Where: path, Err: err}
 	}
 	defer f.Close()
-	var found *scan.Record
+	var found []*scan.Record
 	err = scan.Records(f, func(r *scan.Record) error {
-		if found == nil && (line == 0 || r.Line == line) {
-			found = r
+		if len(found) == mostLooked {
+			return fs.SkipAll
+		}
+		if line == 0 || r.Line == line {
+			found = append(found, r)
 		}
 		return nil
 	}, func(int, error) {})
-	if err == nil && found == nil {
+	if len(found) > 0 {
+		return found, nil
+	}
+	if err == nil {
 		err = &holdfast.Error{Kind: holdfast.NotFound, What: "there is no event", Where: fmt.Sprintf("%s:%d", path, line)}
 	}
-	return found, err
+	return nil, err
+}
+
+// explainOn explains a rule on the first event that is of its log source; if
+// there is none, on the first of all, so that it can say so.
+func explainOn(r *sigma.Rule, records []*scan.Record, ph map[string][]string) detect.Explanation {
+	for _, rec := range records {
+		if e := scan.Explain(r, rec, ph); e.Routed {
+			return e
+		}
+	}
+	return scan.Explain(r, records[0], ph)
 }
 
 func writeExplanation(w io.Writer, e detect.Explanation) {
@@ -379,7 +412,11 @@ func writeJUnit(path string, rules []string, r ruletest.Result) error {
 	}
 	for _, rule := range rules {
 		if !failed[rule] {
-			cases = append(cases, report.Case{Suite: rule, Name: "its own tests"})
+			c := report.Case{Suite: rule, Name: "its own tests"}
+			if slices.Contains(r.Untested, rule) {
+				c.Skipped = "it has no tests of both kinds"
+			}
+			cases = append(cases, c)
 		}
 	}
 	var b bytes.Buffer

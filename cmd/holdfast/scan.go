@@ -15,7 +15,6 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 	"github.com/holdfast-security/holdfast/internal/language/scan"
-	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
 
 // scanning is a scan as it was asked for.
@@ -72,61 +71,50 @@ func (a *app) scan(cmd *cobra.Command, s scanning, files []string) error {
 	}
 	out, bad := cmd.OutOrStdout(), 0
 	var failed error
+	scanned := false
 	for _, file := range files {
 		sum, err := scanner.File(file, func(h scan.Hit) error { return printHit(out, a.json, h) }, func(err error) {
 			if bad++; bad <= mostBadLines {
 				fmt.Fprintln(warn, err)
 			}
 		})
+		scanned = scanned || err == nil || sum.Records > 0
 		if err != nil {
-			fmt.Fprintln(warn, err)
+			if scanned || len(files) > 1 { // else it is the command's own error
+				fmt.Fprintln(warn, err)
+			}
 			failed = err
 		}
-		if !a.json {
-			fmt.Fprintf(warn, "%s: %s, %d records, %d matches\n", sum.File, sum.Format, sum.Records, sum.Hits)
+		if !a.json && (err == nil || sum.Records > 0) {
+			fmt.Fprintln(warn, summary(sum))
 		}
 	}
 	finish()
 	if bad > mostBadLines {
 		fmt.Fprintf(warn, "… and %d more lines that cannot be read\n", bad-mostBadLines)
 	}
-	if failed != nil && len(files) == 1 {
+	switch {
+	case scanned:
+		return nil
+	case len(files) == 1:
 		return failed
 	}
-	return nil
+	return &holdfast.Error{Kind: holdfast.Invalid, What: "none of the files can be read", Where: strings.Join(files, ", ")}
+}
+
+// summary says what a file held.
+func summary(s scan.Summary) string {
+	text := fmt.Sprintf("%s: %s, %s, %s", s.File, s.Format, plural(s.Records, "record"), plural(s.Hits, "match"))
+	if s.Unrouted > 0 {
+		text += fmt.Sprintf(", %d of sources that no rule is for", s.Unrouted)
+	}
+	if s.Bad > 0 {
+		text += fmt.Sprintf(", %d cannot be read", s.Bad)
+	}
+	return text
 }
 
 const mostBadLines = 20
-
-// loadRules reads folders and files. Rules that cannot be read are reported and
-// left out.
-func loadRules(paths []string, warn io.Writer) (sigma.Set, error) {
-	var set sigma.Set
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return set, &holdfast.Error{Kind: holdfast.NotFound, What: "there are no rules", Where: path, Err: err}
-		}
-		dir, name := path, "."
-		if !info.IsDir() {
-			dir, name = filepath.Split(filepath.Clean(path))
-			dir = filepath.Clean(dir + ".")
-		}
-		s, problems, err := sigma.Load(os.DirFS(dir), name)
-		if err != nil {
-			return set, err
-		}
-		for _, p := range problems {
-			p.File = filepath.Join(dir, p.File)
-			fmt.Fprintln(warn, p)
-		}
-		set.Add(s)
-	}
-	if len(set.Rules)+len(set.Correlations) == 0 {
-		return set, &holdfast.Error{Kind: holdfast.Invalid, What: "there is no rule in any .yml file", Where: strings.Join(paths, ", "), Do: "name a folder of Sigma rules with --rules"}
-	}
-	return set, nil
-}
 
 func printHit(out io.Writer, asJSON bool, h scan.Hit) error {
 	if asJSON {

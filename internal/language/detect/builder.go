@@ -116,7 +116,7 @@ func (l *lowering) field(name string, pos sigma.Pos) (int, bool) {
 	}
 	if !l.class.Open {
 		l.problems = append(l.problems, sigma.Problem{
-			Pos: pos, Field: name,
+			Pos: pos, Field: name, Inapplicable: true,
 			Reason: fmt.Sprintf("the field %s is unknown to the class %s of this sensor build", name, l.class.Name),
 			Do:     "use a field of its manifest, or release the rule when every build supplies the field",
 		})

@@ -186,7 +186,7 @@ func (c *compiler) compilePrograms() {
 				names = append(names, class.Name)
 			}
 			c.report(&a.source.Meta, sigma.Problem{
-				Pos:    a.source.LogSourcePos,
+				Pos: a.source.LogSourcePos, Inapplicable: true,
 				Reason: fmt.Sprintf("no class of these events answers to the log source %s", a.source.LogSource),
 				Do:     "the classes are " + strings.Join(names, ", "),
 			})

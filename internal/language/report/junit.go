@@ -10,6 +10,7 @@ type Case struct {
 	Suite   string // the file of the rule
 	Name    string
 	Failure string // empty if it held
+	Skipped string // why it was not run; empty if it was
 	Where   string
 }
 
@@ -20,15 +21,20 @@ func WriteJUnit(w io.Writer, cases []Case) error {
 		Message string `xml:"message,attr"`
 		Text    string `xml:",chardata"`
 	}
+	type skipped struct {
+		Message string `xml:"message,attr"`
+	}
 	type testcase struct {
 		Class   string   `xml:"classname,attr"`
 		Name    string   `xml:"name,attr"`
 		Failure *failure `xml:"failure,omitempty"`
+		Skipped *skipped `xml:"skipped,omitempty"`
 	}
 	type suite struct {
 		Name     string     `xml:"name,attr"`
 		Tests    int        `xml:"tests,attr"`
 		Failures int        `xml:"failures,attr"`
+		Skipped  int        `xml:"skipped,attr"`
 		Cases    []testcase `xml:"testcase"`
 	}
 	var all struct {
@@ -50,6 +56,10 @@ func WriteJUnit(w io.Writer, cases []Case) error {
 			t.Failure = &failure{c.Failure, c.Where}
 			s.Failures++
 			all.Failures++
+		}
+		if c.Skipped != "" {
+			t.Skipped = &skipped{c.Skipped}
+			s.Skipped++
 		}
 		s.Tests++
 		all.Tests++

@@ -15,7 +15,7 @@ import (
 
 // Finding is one thing to say about a rule.
 type Finding struct {
-	Check   string `json:"check"` // which check says so: parse, compile, applicable, cost, metadata
+	Check   string `json:"check"` // which check says so: parse, applicable, compile, cost, metadata
 	Level   string `json:"level"` // error: the rule does not run; warning; note
 	Rule    string `json:"rule,omitempty"`
 	File    string `json:"file"`
@@ -58,6 +58,9 @@ func finding(check string, p sigma.Problem) Finding {
 	if p.Warning {
 		level = "warning"
 	}
+	if p.Inapplicable {
+		check = "applicable"
+	}
 	return Finding{check, level, p.Rule, p.File, p.Pos.Line, p.Pos.Column, p.Field, p.Reason, p.Do}
 }
 
@@ -91,6 +94,48 @@ func Errors(all []Finding) (n int) {
 		if f.Level == "error" {
 			n++
 		}
+	}
+	return n
+}
+
+// Counts says how many documents of a set run, and why the others do not.
+type Counts struct {
+	Run          int `json:"run"`
+	Inapplicable int `json:"inapplicable"` // they ask for what the sensor does not supply
+	Wrong        int `json:"wrong"`
+}
+
+// Count counts what Lint found, by document: a document that cannot be read is
+// in no set.
+func Count(set sigma.Set, all []Finding) Counts {
+	type place struct{ file, rule string }
+	worst := map[place]string{}
+	for _, f := range all {
+		if at := (place{f.File, f.Rule}); f.Level == "error" && worst[at] != "wrong" {
+			worst[at] = f.Check
+			if f.Check != "applicable" {
+				worst[at] = "wrong"
+			}
+		}
+	}
+	var n Counts
+	for _, how := range worst {
+		if how == "wrong" {
+			n.Wrong++
+		} else {
+			n.Inapplicable++
+		}
+	}
+	meta := func(m *sigma.Meta) {
+		if worst[place{m.File, m.Key()}] == "" {
+			n.Run++
+		}
+	}
+	for _, r := range set.Rules {
+		meta(&r.Meta)
+	}
+	for _, c := range set.Correlations {
+		meta(&c.Meta)
 	}
 	return n
 }

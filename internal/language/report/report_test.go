@@ -53,7 +53,7 @@ func TestLintSaysWhatIsWrongWhere(t *testing.T) {
 			got = append(got, f.Check+":"+f.Level+":"+f.Rule)
 		}
 	}
-	want := "cost:warning:weak metadata:warning:weak metadata:warning:win compile:error:win parse:error:broken"
+	want := "cost:warning:weak metadata:warning:weak metadata:warning:win applicable:error:win parse:error:broken"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}

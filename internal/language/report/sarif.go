@@ -3,6 +3,7 @@ package report
 import (
 	"encoding/json"
 	"io"
+	"path/filepath"
 	"slices"
 )
 
@@ -38,7 +39,7 @@ func WriteSARIF(w io.Writer, version string, all []Finding) error {
 		results = append(results, result{
 			RuleID: f.Check, Level: f.Level, Message: text{message},
 			Locations: []any{map[string]any{"physicalLocation": map[string]any{
-				"artifactLocation": map[string]string{"uri": f.File},
+				"artifactLocation": map[string]string{"uri": filepath.ToSlash(f.File)},
 				"region":           region{max(f.Line, 1), f.Column},
 			}}},
 		})
@@ -54,10 +55,11 @@ func WriteSARIF(w io.Writer, version string, all []Finding) error {
 }
 
 var checkNames = map[string]string{
-	"parse":    "The rule can be read",
-	"compile":  "The rule runs on the sensor's events",
-	"cost":     "The rule is not evaluated on every event",
-	"metadata": "The rule says what people need to know",
+	"parse":      "The rule can be read",
+	"applicable": "The sensor supplies the rule's log source and fields",
+	"compile":    "The rule runs on the sensor's events",
+	"cost":       "The rule is not evaluated on every event",
+	"metadata":   "The rule says what people need to know",
 }
 
 func encode(w io.Writer, v any) error {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"regexp"
+
+	"github.com/holdfast-security/holdfast"
 )
 
 // format is a way files are written.
@@ -40,7 +42,20 @@ func formatOf(head []byte) format {
 	case journalLine.Match(start):
 		return format{"journal", decodeJournal}
 	}
+	if bytes.HasPrefix(head, []byte("\x1f\x8b")) || bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")) || bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")) {
+		return format{"compressed", unreadable("the file is compressed", "unpack it, or pipe it: zcat FILE | holdfast scan … /dev/stdin")}
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return format{"binary", unreadable("the file is not text, and no EVTX", "give JSON, EVTX, auditd, syslog or journal exports")}
+	}
 	return format{"syslog", decodeSyslog}
+}
+
+// unreadable is the format of a file in which there is nothing to scan.
+func unreadable(what, do string) func(*decoding, func(*Record) error) error {
+	return func(*decoding, func(*Record) error) error {
+		return &holdfast.Error{Kind: holdfast.Invalid, What: what, Do: do}
+	}
 }
 
 // longestLine bounds a line; what is longer is skipped and counted as bad.

@@ -3,6 +3,7 @@ package scan
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -111,6 +112,12 @@ func (s *Scanner) Read(name string, r io.Reader, size int64, hit func(Hit) error
 	})
 	if s.options.Progress != nil {
 		s.options.Progress(name, counted.n, max(size, counted.n))
+	}
+	var e *holdfast.Error
+	if errors.As(err, &e) && e.Where == "" {
+		e.Where = name
+	} else if err != nil && e == nil {
+		err = &holdfast.Error{Kind: holdfast.Invalid, Where: name, Err: err}
 	}
 	return sum, err
 }

@@ -19,6 +19,9 @@ type Problem struct {
 	Reason  string
 	Do      string
 	Warning bool // the rule still runs
+	// Inapplicable says that nothing is wrong with the rule, but the events it
+	// was compiled for lack its log source or a field.
+	Inapplicable bool
 }
 
 // Where is the problem's place, file:line:column.
