@@ -34,7 +34,7 @@ A release then waits for a second person: holdfast approve.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.file = args[0]
 			rel, err := a.release(cmd, r)
-			if err != nil {
+			if err != nil || r.preview {
 				return err
 			}
 			return a.print(cmd, rel, func(w io.Writer) {
@@ -51,6 +51,7 @@ A release then waits for a second person: holdfast approve.`,
 	f.StringVar(&r.profile, "profile", string(holdfast.Standard), "standard, urgent or emergency; none skips a ring")
 	f.StringVar(&r.rings, "rings", "", "NAME:SHARE%:SOAK,… (default internal:1%:0s,early:10%:1h,general:100%:4h)")
 	f.BoolVar(&r.critical, "critical", false, "customers may delay it by 72 hours at most, and not pause it; the publishers sign that")
+	f.BoolVar(&r.preview, "preview", false, "sign and register it, show who would get it when, and ask for nothing yet")
 	f.StringVar(&r.note, "note", "", "why; it goes on the record")
 	_ = cmd.MarkFlagRequired("verdict")
 	return cmd
@@ -60,7 +61,7 @@ A release then waits for a second person: holdfast approve.`,
 type releasing struct {
 	file, desk, channel, version, verdict, profile, rings, note string
 	keys                                                        []string
-	critical                                                    bool
+	critical, preview                                           bool
 }
 
 func (a *app) release(cmd *cobra.Command, r releasing) (rel holdfast.Release, err error) {
@@ -108,6 +109,13 @@ func (a *app) release(cmd *cobra.Command, r releasing) (rel holdfast.Release, er
 	}
 	if err := a.publish(cmd, desk); err != nil {
 		return rel, err
+	}
+	if r.preview {
+		p, err := getPreview(cmd, c, string(n.Digest))
+		if err != nil {
+			return rel, err
+		}
+		return rel, a.print(cmd, p, func(w io.Writer) { writePreview(w, p, time.Now()) })
 	}
 	return rel, c.Post(ctx, "/api/v1/releases", apiv1.ReleaseRequest{Bundle: n.Digest, Profile: holdfast.Profile(r.profile), Note: r.note}, &rel)
 }

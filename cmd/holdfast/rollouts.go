@@ -74,6 +74,7 @@ prints one object per change instead of bars.`,
 				return a.watch(cmd, c, id)
 			},
 		},
+		newPreviewCommand(a), newFinishCommand(a),
 	)
 	return cmd
 }

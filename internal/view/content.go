@@ -24,6 +24,7 @@ type BundleDetail struct {
 	Contents []RuleRow         `json:"contents"`
 	Verdict  *holdfast.Verdict `json:"verdict,omitempty"` // nil if it was never rehearsed
 	Signed   time.Time         `json:"signed,omitzero"`   // when a threshold of publishers signed; zero: they did not
+	Preview  *Preview          `json:"preview,omitempty"` // nil unless it is signed
 }
 
 // RuleRow is a rule in a bundle.

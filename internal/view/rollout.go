@@ -45,6 +45,9 @@ type RolloutDetail struct {
 	Timeline []Entry   `json:"timeline"` // latest first
 	Why      string    `json:"why"`      // why it stands where it stands, one sentence
 	Recall   Recall    `json:"recall"`
+	// Preview is who still gets it, and when; nil when nothing is admitted
+	// any more.
+	Preview *Preview `json:"preview,omitempty"`
 	// Overrides are the people who have asked to override the halt.
 	Overrides []string `json:"overrides"`
 }

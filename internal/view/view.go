@@ -69,6 +69,9 @@ type Actions interface {
 	Pause(ctx context.Context, id holdfast.ReleaseID, by, reason string) error
 	Resume(ctx context.Context, id holdfast.ReleaseID, by string) error
 	Approve(ctx context.Context, id holdfast.ReleaseID, by string) error
+	// Finish completes a rollout that waits only for hosts whose organisations
+	// allow it later.
+	Finish(ctx context.Context, id holdfast.ReleaseID, by string) error
 	// Override lets a halted rollout go on. It takes effect only when a second
 	// person has called it too; acknowledged is what by says was seen.
 	Override(ctx context.Context, id holdfast.ReleaseID, by, acknowledged string) error

@@ -97,7 +97,7 @@ func free(ctx context.Context, tx Tx, rel holdfast.Release) error {
 		case !ro.Phase.Done():
 			return &holdfast.Error{
 				Kind: holdfast.Conflict, What: fmt.Sprintf("release %s of the same channel is %s", o.ID, ro.Phase),
-				Do: "wait until it is complete, or halt it",
+				Do: "wait until it is complete, or halt it; if it only waits for hosts whose organisations delay it, finish it: holdfast rollout finish",
 			}
 		}
 	}

@@ -91,6 +91,7 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/releases/{id}/halt", haltable, s.halt},
 		{"POST /api/v1/releases/{id}/pause", operators, s.pause},
 		{"POST /api/v1/releases/{id}/resume", operators, s.resume},
+		{"POST /api/v1/releases/{id}/finish", operators, s.finish},
 		{"POST /api/v1/releases/{id}/override", operators, s.override},
 
 		{"POST /api/v1/enrolments", admins, s.enrolment},

@@ -76,6 +76,10 @@ func (s *Server) resume(c *call) (any, error) {
 	return done{}, s.Decide.Resume(c.Context(), c.release(), c.user.Name)
 }
 
+func (s *Server) finish(c *call) (any, error) {
+	return done{}, s.Decide.Finish(c.Context(), c.release(), c.user.Name)
+}
+
 func (s *Server) override(c *call) (any, error) {
 	var r apiv1.Reason
 	if err := c.decode(&r); err != nil {

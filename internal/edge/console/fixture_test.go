@@ -292,6 +292,12 @@ func (f *fixture) makeRollouts() {
 	running.Harms = []view.HarmRow{{Harm: holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, Hostname: f.hosts[12].Attributes.Hostname, Back: true}}
 	running.Bound = view.Bound{Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
 	running.Timeline = f.entriesOf("r-2026-0118")
+	running.Preview = &view.Preview{Have: 42, Rows: []view.PreviewRow{
+		{Org: "acme", Group: "laboratory", State: "free", Hosts: 12, From: start, To: start},
+		{Org: "acme", Group: "trading floor", State: "window", Hosts: 30, From: f.now.Add(3 * time.Hour), To: f.now.Add(9 * time.Hour), Why: "trading floor: delayed by 1h0m0s; waits for its maintenance window"},
+		{Org: "acme", Group: "frozen", State: "paused", Hosts: 1, Never: true, Why: "frozen: paused"},
+		{Org: "default", State: "free", Hosts: 14, From: start, To: f.now.Add(time.Hour)},
+	}}
 
 	at := f.now.Add(-22*time.Hour + 2*time.Minute)
 	halted := &view.RolloutDetail{RolloutRow: row("r-2026-0117", 2, holdfast.Halted, at, 4714.4, rings(at, []int{6, 0, 0}, []int{4, 0, 0}, []int{2, 0, 0})), Now: f.now, Pooled: 4714, Why: "Evidence of harm passed the threshold.", Recall: view.Recall{Hosts: 6, Back: 6}}
@@ -546,6 +552,10 @@ func (f *fixture) Resume(_ context.Context, id holdfast.ReleaseID, by string) er
 
 func (f *fixture) Approve(_ context.Context, id holdfast.ReleaseID, by string) error {
 	return f.act(id, by, "approve", holdfast.Running, holdfast.Waiting)
+}
+
+func (f *fixture) Finish(_ context.Context, id holdfast.ReleaseID, by string) error {
+	return f.act(id, by, "finish", holdfast.Complete, holdfast.Running)
 }
 
 func (f *fixture) Override(_ context.Context, id holdfast.ReleaseID, by, _ string) error {

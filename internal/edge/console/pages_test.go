@@ -137,6 +137,12 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.has(".timeline", "ring general opened", "approved")
 	a.has(".head .actions", "Pause", "Halt and recall")
 	a.has("#admissions summary", "1 block of hosts admitted")
+	a.has("[aria-labelledby=h-preview]", "42 hosts run it")
+	a.count("#preview tbody tr", 4)
+	a.has("#preview tr.preview-free", "laboratory", "12", "now")
+	a.has("#preview tr.preview-window", "trading floor", "30", "to", "maintenance window")
+	a.has("#preview tr.preview-paused", "paused")
+	a.has("#preview tbody tr:nth-child(4)", "default", "–", "now, the last")
 	a.has("#admissions .timeline", "block 0: 5 hosts")
 	for _, c := range []string{"#chart-exposure", "#chart-evidence"} {
 		if !strings.Contains(attr(a.all(c)[0], "data-chart"), `"x":[`) {
@@ -150,6 +156,7 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.has(".head .actions", "Override the halt")
 	a.has(".timeline .kind-halt", "was halted")
 	v.get("/rollouts/r-2026-0116").has("h1", "complete")
+	a.count("#preview", 0)
 }
 
 func TestFindingShowsTreeRuleAndWhatMatched(t *testing.T) {

@@ -230,3 +230,8 @@ func with(path string, q url.Values, name, value string) string {
 	}
 	return path + "?" + n.Encode()
 }
+
+// previewWords say why hosts do not get a release, by view.PreviewRow.State.
+var previewWords = map[string]string{
+	"paused": "paused", "pinned": "pinned", "n-1": "one behind", "window": "no window",
+}

@@ -36,3 +36,19 @@ func (s *Source) Consent(ctx context.Context, org holdfast.OrgID) (view.Consent,
 	}
 	return v, nil
 }
+
+// preview says who gets content when; nil if the publishers did not sign it.
+func (s *Source) preview(d holdfast.Digest) (*view.Preview, error) {
+	rows, have, err := s.Driver.Preview(d)
+	if holdfast.KindOf(err) == holdfast.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &view.Preview{Have: have, Rows: make([]view.PreviewRow, len(rows))}
+	for i, r := range rows {
+		p.Rows[i] = view.PreviewRow{Org: r.Org, Group: r.Group, State: string(r.State), Hosts: r.Hosts, Never: r.Never, From: r.From, To: r.To, Why: r.Why}
+	}
+	return p, nil
+}

@@ -106,7 +106,8 @@ func (s *Source) Bundle(ctx context.Context, d holdfast.Digest) (detail view.Bun
 		}
 		detail.Signed = r.Signed
 	}
-	return detail, nil
+	detail.Preview, err = s.preview(d)
+	return detail, err
 }
 
 // ruleCache keeps the rules of the bundles looked at last. A digest's content

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 	"github.com/holdfast-security/holdfast/internal/view"
 )
@@ -23,6 +24,7 @@ import (
 type Driver interface {
 	View(id holdfast.ReleaseID) (reconcile.View, bool)
 	Host(id holdfast.HostID) (holdfast.Host, bool)
+	Preview(d holdfast.Digest) (rows []consent.Preview, have int, err error)
 	OverrideAsked(ctx context.Context, id holdfast.ReleaseID) (string, error)
 }
 

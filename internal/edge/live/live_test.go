@@ -48,7 +48,7 @@ type director struct{}
 
 func (director) Approve(map[string][]tuf.Approval, time.Time) error { return nil }
 
-func (director) Released(d holdfast.Digest) (tuf.Release, error) { return tuf.Release{Digest: d}, nil }
+func (director) Released(d holdfast.Digest) (tuf.Release, error) { return tuf.Release{Channel: holdfast.Rules, Digest: d, Rings: holdfast.DefaultRings}, nil }
 
 const rule = `title: Shell spawned by a web server
 id: 5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01
@@ -105,7 +105,7 @@ func newWorld(t *testing.T, lethal bool) *world {
 	must(w.store.CreateRollout(ctx, holdfast.Rollout{Release: w.release, Phase: holdfast.Waiting, Updated: w.now}))
 
 	w.service = reconcile.New(reconcile.Config{
-		Store: w.store.Reconcile(), Director: director{}, Clock: fleet.Clock{Heartbeat: time.Second}, Leader: time.Hour,
+		Store: w.store.Reconcile(), Consents: w.store, Director: director{}, Clock: fleet.Clock{Heartbeat: time.Second}, Leader: time.Hour,
 		Now: func() time.Time { return w.now }, Random: rand.New(rand.NewPCG(1, 2)),
 	})
 	secret, public, err := tlog.GenerateKey("holdfast.test/record")

@@ -227,6 +227,11 @@ func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d view
 	if err := s.harms(ctx, &d, f); err != nil {
 		return d, err
 	}
+	if !d.Phase.Done() {
+		if d.Preview, err = s.preview(d.Bundle.Digest); err != nil {
+			return d, err
+		}
+	}
 	if d.Phase.Recalling() {
 		d.Recall = st.recall(d.RolloutRow)
 		by, err := s.Driver.OverrideAsked(ctx, id)
