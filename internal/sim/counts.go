@@ -32,14 +32,19 @@ type Outcome struct {
 	// Played host by host: broken hosts on proven content again, hosts that
 	// need hands (nothing runs, or the release still does after its recall),
 	// and why loaders refused offers.
-	Returned int              `json:"returned,omitempty"`
-	Hands    int              `json:"hands,omitempty"`
-	Refused  map[string]int   `json:"refused,omitempty"`
-	Slowest  time.Duration    `json:"-"` // the slowest decision, wall clock
-	Curve    []Point          `json:"curve,omitempty"`
-	State    rollout.State    `json:"-"`
-	Last     rollout.Snapshot `json:"-"`
-	Notes    []string         `json:"notes,omitempty"`
+	Returned int            `json:"returned,omitempty"`
+	Hands    int            `json:"hands,omitempty"`
+	Refused  map[string]int `json:"refused,omitempty"`
+	// Shown is the share of steps after which the report to people agreed with
+	// what the simulator knows, and LeastHU the smallest hU it showed; of goal
+	// G7's runs only.
+	Shown   float64          `json:"shown,omitempty"`
+	LeastHU float64          `json:"least_hu,omitempty"`
+	Slowest time.Duration    `json:"-"` // the slowest decision, wall clock
+	Curve   []Point          `json:"curve,omitempty"`
+	State   rollout.State    `json:"-"`
+	Last    rollout.Snapshot `json:"-"`
+	Notes   []string         `json:"notes,omitempty"`
 }
 
 // Point is one step of a run's curve.
@@ -60,11 +65,17 @@ func Counts(p rollout.Policy, w World) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	for c.now = 0; c.now <= w.Until; c.now += c.tick {
+	return c.play(func() {})
+}
+
+// play plays to the end, and calls look after every step.
+func (c *counts) play(look func()) (Outcome, error) {
+	for c.now = 0; c.now <= c.world.Until; c.now += c.tick {
 		c.step()
 		if err := c.promises(); err != nil {
 			return c.out, err
 		}
+		look()
 		if c.over() {
 			break
 		}

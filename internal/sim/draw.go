@@ -14,6 +14,9 @@ func (c *counts) drawAll() {
 	kept := c.grants[:0]
 	for i := range c.grants {
 		g := &c.grants[i]
+		if !epoch.Add(c.now).Before(g.admit.Until) {
+			continue // what was not drawn by then is void
+		}
 		asked := c.now - g.since
 		left := c.policy.Heartbeat - asked
 		share := 1.0
@@ -21,7 +24,7 @@ func (c *counts) drawAll() {
 			share = min(1, float64(c.tick)/float64(left+c.tick))
 		}
 		c.draw(g, share)
-		if g.treat+g.placebo > 0 && !epoch.Add(c.now).After(g.admit.Until) {
+		if g.treat+g.placebo > 0 {
 			kept = append(kept, *g)
 		}
 	}

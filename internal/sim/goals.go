@@ -77,6 +77,8 @@ type trial struct {
 	value      func(Outcome) float64
 	// judge makes the figure of all values; p95 if nil.
 	judge func(values []float64) (figure, low, high float64)
+	// play plays one run; Counts if nil.
+	play func(rollout.Policy, World) (Outcome, error)
 	// least says that the figure must not fall below its target.
 	least bool
 	// again measures the runs of the trial before once more.
@@ -101,7 +103,11 @@ func repeat(t trial, first uint64) ([]Outcome, error) {
 		wait.Go(func() {
 			for i := take(); i < t.runs; i = take() {
 				seed := first + uint64(i)
-				out[i], errs[i] = Counts(t.policy(seed), t.world(seed))
+				play := t.play
+				if play == nil {
+					play = Counts
+				}
+				out[i], errs[i] = play(t.policy(seed), t.world(seed))
 				out[i].Curve, out[i].State, out[i].Last = nil, rollout.State{}, rollout.Snapshot{}
 			}
 		})
@@ -168,6 +174,11 @@ func share(values []float64) (figure, low, high float64) {
 // largest with itself as interval: for goals of few runs.
 func largest(values []float64) (figure, low, high float64) {
 	return values[len(values)-1], values[0], values[len(values)-1]
+}
+
+// smallest is the same for goals that must not be fallen below.
+func smallest(values []float64) (figure, low, high float64) {
+	return values[0], values[0], values[len(values)-1]
 }
 
 func one(yes bool) float64 {
@@ -274,6 +285,20 @@ func trials(o GoalOptions) []trial {
 		}
 		return o.Reached99.Minutes()
 	}, judge: largest})
+	shown := func(o Outcome) float64 { return o.Shown }
+	add(trial{
+		name: "G7/clean", what: "exposure, pending, hU, uncovered mass and latent exposure agree with what the simulator knows, 1,000,000 hosts", unit: "share of steps, worst run",
+		target: 1, least: true, runs: n(10), policy: urgent(model), world: with(model, 150*time.Minute), value: shown, judge: smallest, play: playShown,
+	})
+	add(trial{
+		name: "G7/faulty", what: "the same while 1 % of the hosts break", unit: "share of steps, worst run",
+		target: 1, least: true, runs: n(40), policy: urgent(model), world: with(model, 4*time.Hour, Dead(.01, nil)), value: shown, judge: smallest, play: playShown,
+	})
+	add(trial{
+		name: "G7/hU", what: "the bound hU stays above the true lethality of 1 %, at every step", unit: "share of runs",
+		target: .95, least: true, runs: n(40), again: true, policy: urgent(model), world: with(model, 4*time.Hour, Dead(.01, nil)), judge: share, play: playShown,
+		value: func(o Outcome) float64 { return one(o.LeastHU >= .01) },
+	})
 	return all
 }
 

@@ -42,7 +42,7 @@ type Report struct {
 }
 
 // LatentExposure is the number of hosts that have had the release for less than
-// Delay: a fault that takes Delay to show has not shown on them yet.
+// Delay, at least: a fault that takes Delay to show has not shown on them yet.
 type LatentExposure struct {
 	Delay time.Duration `json:"delay_ns"`
 	Hosts int           `json:"hosts"`
@@ -94,11 +94,12 @@ func Describe(p *Policy, s State, in Snapshot, now time.Time) Report {
 	return r
 }
 
-// exposedSince counts hosts drawn for the release in blocks opened after t.
+// exposedSince counts hosts drawn for the release in blocks that still drew
+// after t: at least those that were drawn after it.
 func (d *decision) exposedSince(t time.Time) (n int) {
 	for i := range d.in.Cells {
 		c := &d.in.Cells[i]
-		if c.Block >= 0 && c.Block < len(d.s.Blocks) && d.s.Blocks[c.Block].Opened.After(t) {
+		if c.Block >= 0 && c.Block < len(d.s.Blocks) && d.s.Blocks[c.Block].Until.After(t) {
 			n += c.Treated.Drawn
 		}
 	}
