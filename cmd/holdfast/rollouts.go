@@ -96,12 +96,31 @@ func writeRollout(w io.Writer, d view.RolloutDetail) {
 	t.Flush()
 	fmt.Fprintf(w, "  evidence E = %.4g, halts at %.0f\n", d.Evidence, 1/d.Alpha)
 	fmt.Fprintf(w, "  not ruled out (%.0f %%): up to %.3g of admitted hosts harmed; %d pending; uncovered mass %.1f %%\n", 100*(1-d.Bound.Delta), d.Bound.HU, d.Bound.Pending, 100*d.Bound.Uncovered)
+	if d.Admitted > 0 {
+		fmt.Fprintf(w, "  at any time: p = %.3g, hazard ratio %s\n", d.Bound.PValue, between(d.Bound.Ratio))
+	}
+	if !d.Phase.Done() {
+		fmt.Fprintf(w, "  at worst, if it harms every host: %d of %d harmed before it is recalled%s\n", d.Bound.Worst, d.Eligible, map[bool]string{false: " (by STOP: no error probability is claimed)"}[d.Bound.Tested])
+	}
 	if d.Phase.Recalling() {
 		fmt.Fprintf(w, "  recall: %d of %s back\n", d.Recall.Back, plural(d.Recall.Hosts, "host"))
 	}
 	for _, h := range d.Harms {
 		fmt.Fprintf(w, "  harmed: %s %s %s (%s) %s\n", h.At.Local().Format(time.TimeOnly), h.Hostname, h.Kind, h.Arm, h.Detail)
 	}
+}
+
+// between writes an interval of which zero bounds are open.
+func between(r view.Range) string {
+	switch {
+	case r.Low == 0 && r.High == 0:
+		return "not known yet"
+	case r.Low == 0:
+		return fmt.Sprintf("at most %.3g", r.High)
+	case r.High == 0:
+		return fmt.Sprintf("at least %.3g", r.Low)
+	}
+	return fmt.Sprintf("%.3g to %.3g", r.Low, r.High)
 }
 
 // watch shows a rollout until it ends.

@@ -67,6 +67,22 @@ type Bound struct {
 	Uncovered float64  `json:"uncovered"` // share of the fleet with a pair of attributes nobody tried
 	Controls  int      `json:"controls"`  // hosts left to compare with
 	Latent    []Latent `json:"latent"`
+	// PValue may be read at any moment: one over the largest E so far. Ratio
+	// contains the true ratio of hazards, treated to controls, at all moments,
+	// at confidence 1 − Delta; zero bounds are open.
+	PValue float64 `json:"p_value"`
+	Ratio  Range   `json:"hazard_ratio"`
+	// Worst is known before the release begins: how many hosts of this fleet
+	// come to harm, at most, if every host that gets it is faulty. Tested says
+	// that the test then halts it; otherwise STOP does, without a claim.
+	Worst  int  `json:"worst"`
+	Tested bool `json:"tested"`
+}
+
+// Range is an interval; a zero bound is open.
+type Range struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
 }
 
 // Latent is what a fault that shows only after Delay would harm if it were in

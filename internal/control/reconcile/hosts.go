@@ -119,6 +119,11 @@ func (s *Service) View(id holdfast.ReleaseID) (View, bool) {
 	}, true
 }
 
+// Report is what the procedure itself says about the rollout at this moment.
+func (v *View) Report(now time.Time) rollout.Report {
+	return rollout.Describe(&v.Policy, v.State, asSnapshot(v.Seen), now)
+}
+
 // OutstandingHosts lists hosts that may still have a recalled release, at most
 // n.
 func (s *Service) OutstandingHosts(id holdfast.ReleaseID, n int) []holdfast.HostID {

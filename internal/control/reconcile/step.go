@@ -320,16 +320,7 @@ func (s *Service) observe(ctx context.Context, d *driven) (in rollout.Snapshot, 
 	s.mu.Lock()
 	seen := s.fleet.Snapshot(d.Release)
 	s.mu.Unlock()
-	in.Outage = seen.Outage
-	for _, g := range seen.Groups {
-		in.Groups = append(in.Groups, rollout.Group(g))
-	}
-	for _, c := range seen.Cells {
-		in.Cells = append(in.Cells, rollout.Cell{
-			Block: c.Block, Ring: c.Ring, Org: c.Org, Stratum: c.Stratum, Cell: c.Cell,
-			Treated: rollout.Arm(c.Treated), Control: rollout.Arm(c.Control),
-		})
-	}
+	in = asSnapshot(seen)
 	harms, err := s.Store.Harms(ctx, d.Release, d.state.EventSeq, pageOfHarms)
 	if err != nil {
 		return in, err
@@ -353,6 +344,21 @@ func (s *Service) observe(ctx context.Context, d *driven) (in rollout.Snapshot, 
 		in.Commands = append(in.Commands, c)
 	}
 	return in, nil
+}
+
+// asSnapshot is what the fleet counted, as the rollout takes it.
+func asSnapshot(seen fleet.Snapshot) (in rollout.Snapshot) {
+	in.Outage = seen.Outage
+	for _, g := range seen.Groups {
+		in.Groups = append(in.Groups, rollout.Group(g))
+	}
+	for _, c := range seen.Cells {
+		in.Cells = append(in.Cells, rollout.Cell{
+			Block: c.Block, Ring: c.Ring, Org: c.Org, Stratum: c.Stratum, Cell: c.Cell,
+			Treated: rollout.Arm(c.Treated), Control: rollout.Arm(c.Control),
+		})
+	}
+	return in
 }
 
 // isSettled reports whether nothing is left to drive, and what the record says

@@ -71,9 +71,10 @@ func Describe(p *Policy, s State, in Snapshot, now time.Time) Report {
 	r := Report{
 		Phase: s.Phase, Why: s.Why, Fleet: s.Fleet, Exposed: t.drawn, Clean: t.clean, Pending: t.pending(), Harmed: t.harmed + t.late,
 		Controls: t.controls, ControlsHarmed: t.harmedControl,
-		E: ev.E, Limit: ev.Limit, PValue: min(1, 1/ev.Peak), Ratio: ev.Ratio.interval(p.Delta), Delta: p.Delta,
+		E: ev.E, Limit: ev.Limit, Delta: p.Delta,
 		HarmBound: HarmBound(t.clean, t.harmed, p.Delta), Room: max(0, int(min(d.room(), 1e9))),
 	}
+	r.PValue, r.Ratio = Anytime(p, &s)
 	cells := map[holdfast.Stratum]int{}
 	for i := range in.Groups {
 		cells[in.Groups[i].fine()] += max(0, in.Groups[i].Eligible)
@@ -92,6 +93,17 @@ func Describe(p *Policy, s State, in Snapshot, now time.Time) Report {
 		r.Orgs = append(r.Orgs, OrgReport{Org: e.Org, E: e.E, Limit: e.Limit, Halted: e.Halted})
 	}
 	return r
+}
+
+// Anytime returns the p-value and the confidence sequence of the hazard ratio,
+// at level Delta, of the whole installation: both may be looked at whenever
+// anybody likes.
+func Anytime(p *Policy, s *State) (pvalue float64, ratio HazardRatio) {
+	if len(s.Evidence) == 0 {
+		return 1, HazardRatio{}
+	}
+	ev := &s.Evidence[0]
+	return min(1, 1/max(1, ev.Peak)), ev.Ratio.interval(p.Delta)
 }
 
 // exposedSince counts hosts drawn for the release in blocks that still drew

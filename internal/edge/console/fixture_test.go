@@ -290,7 +290,7 @@ func (f *fixture) makeRollouts() {
 	running.Exposure = append(running.Exposure, view.Sample{At: f.now, Value: float64(running.Admitted)})
 	running.Proof = append(running.Proof, view.Sample{At: f.now, Value: .62})
 	running.Harms = []view.HarmRow{{Harm: holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, Hostname: f.hosts[12].Attributes.Hostname, Back: true}}
-	running.Bound = view.Bound{Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
+	running.Bound = view.Bound{PValue: 1, Ratio: view.Range{High: 8}, Worst: 6, Tested: true, Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
 	running.Timeline = f.entriesOf("r-2026-0118")
 	running.Preview = &view.Preview{Have: 42, Rows: []view.PreviewRow{
 		{Org: "acme", Group: "laboratory", State: "free", Hosts: 12, From: start, To: start},
@@ -308,7 +308,7 @@ func (f *fixture) makeRollouts() {
 		h := f.hosts[k]
 		halted.Harms = append(halted.Harms, view.HarmRow{Harm: holdfast.Harm{Seq: int64(i + 1), Release: "r-2026-0117", Host: h.ID, Stratum: h.Attributes.Stratum(), Arm: holdfast.New, Kind: holdfast.Crash, At: at.Add(time.Duration(31+i*47) * time.Second), Detail: "signal 11, 4 s into probation"}, Hostname: h.Attributes.Hostname, Back: true})
 	}
-	halted.Bound = view.Bound{Delta: .05, HU: .62, Pending: 0, Budget: 18.4, Uncovered: .71, Controls: 60}
+	halted.Bound = view.Bound{PValue: .0002, Ratio: view.Range{Low: 4}, Worst: 6, Tested: true, Delta: .05, HU: .62, Pending: 0, Budget: 18.4, Uncovered: .71, Controls: 60}
 	halted.Timeline = f.entriesOf("r-2026-0117")
 
 	old := f.now.Add(-70 * time.Hour)

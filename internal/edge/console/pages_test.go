@@ -132,6 +132,7 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.count("#chart-exposure path.line", 1)
 	a.has("#chart-evidence .llabel", "halt at 1,000", "hold at 10")
 	a.has("#bound", "8.4 %", "95 % confidence", "21 hosts", "1.77 of a budget of 18.4", "12 %", "74 hosts")
+	a.has("#bound", "at most 8", "6 of", "then the test halts it")
 	a.has(".latent", "10 min", "63", "1 d")
 	a.has("#harms tbody tr", "placebo", "silence", "3 heartbeats missed", "back")
 	a.has(".timeline", "ring general opened", "approved")

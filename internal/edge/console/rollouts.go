@@ -105,17 +105,34 @@ func rulerMarks(alpha float64) []rulerMark {
 	return []rulerMark{{ruler(1, alpha)}, {ruler(10, alpha)}}
 }
 
-// anytimeP is the p-value that may be read at any moment: the least 1/E so far.
-func anytimeP(d view.RolloutDetail) string {
-	best := d.Evidence
-	for _, s := range d.Proof {
-		best = max(best, s.Value)
-	}
-	p := 1 / max(best, 1)
+// anytimeP writes the p-value that may be read at any moment.
+func anytimeP(p float64) string {
 	if p >= 0.001 {
 		return strconv.FormatFloat(math.Round(p*1000)/1000, 'f', -1, 64)
 	}
 	return number(p*math.Pow(10, 6)) + "×10" + superscript(-6)
+}
+
+// rangeOf writes an interval of which zero bounds are open.
+func rangeOf(r view.Range) string {
+	switch {
+	case r.Low == 0 && r.High == 0:
+		return "not known yet"
+	case r.Low == 0:
+		return "at most " + number(r.High)
+	case r.High == 0:
+		return "at least " + number(r.Low)
+	}
+	return number(r.Low) + " to " + number(r.High)
+}
+
+// worstOf writes the bound that holds for this fleet.
+func worstOf(d view.RolloutDetail) string {
+	by := "then a person decides"
+	if d.Bound.Tested {
+		by = "then the test halts it"
+	}
+	return fmt.Sprintf("%d of %s harmed, %s", d.Bound.Worst, plural(d.Eligible, "host", "hosts"), by)
 }
 
 // riskOf is pending × hU: how many hosts a fault that can still not be ruled out

@@ -324,16 +324,23 @@ func (st *stand) bound(d view.RolloutDetail, f *snapshot, tried []holdfast.Strat
 		Budget: kappa * math.Log(2/p.Delta),
 	}
 	_, b.Uncovered = rollout.Uncovered(f.strata, tried)
+	worst := rollout.ReachOf(&p, d.Eligible)
+	b.Worst, b.Tested = min(worst.Harmed, d.Eligible), worst.Halts
+	p1, ratio := rollout.Anytime(&p, &st.state)
+	b.PValue, b.Ratio = p1, view.Range(ratio)
+	if st.driven && len(st.state.Evidence) > 0 {
+		// What the procedure itself goes by, hosts granted and not yet drawn
+		// included.
+		r := st.view.Report(d.Now)
+		b.HU, b.Pending, b.Uncovered = r.HarmBound, r.Pending, r.UncoveredMass
+	}
 	if st.driven {
-		left := 0
 		for _, c := range st.view.Seen.Cells {
-			left += c.Treated.Left
 			b.Controls += max(0, c.Control.Drawn-c.Control.Clean-c.Control.Left)
 		}
 		for _, g := range st.view.Seen.Groups {
 			b.Controls += g.Waiting + g.Watching + g.Last
 		}
-		b.Pending = max(0, b.Pending-left)
 	}
 	if d.Phase.Recalling() {
 		b.Pending = 0
