@@ -11,8 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/stage"
-	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/stage/drill"
 )
 
 func newDrillCommand(a *app) *cobra.Command {
@@ -25,7 +24,7 @@ func newDrillCommand(a *app) *cobra.Command {
 }
 
 func newJuly19Command(a *app) *cobra.Command {
-	var d stage.Drill
+	var d drill.July19
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "july19",
@@ -61,9 +60,8 @@ drill makes them.`,
 					defer os.RemoveAll(d.State)
 				}
 			}
-			d.Domain = string(tuf.Drill)
 			d.Say = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
-			r, err := d.July19(cmd.Context())
+			r, err := d.Play(cmd.Context())
 			if perr := a.print(cmd, r, func(w io.Writer) { writeDrill(w, r) }); perr != nil {
 				return perr
 			}
@@ -86,7 +84,7 @@ drill makes them.`,
 	return cmd
 }
 
-func writeDrill(w io.Writer, r stage.Report) {
+func writeDrill(w io.Writer, r drill.Report) {
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	line := func(k string, v any) { fmt.Fprintf(t, "%s\t%v\n", k, v) }

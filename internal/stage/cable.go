@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// cable carries TCP between one host and the server, and can be cut: the host
+// Cable carries TCP between one host and the server, and can be cut: the host
 // then has no network, as far as Holdfast can tell.
-type cable struct {
+type Cable struct {
 	l  net.Listener
 	to string
 
@@ -17,19 +17,19 @@ type cable struct {
 	open map[net.Conn]bool
 }
 
-func newCable(to string) (*cable, error) {
+func NewCable(to string) (*Cable, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	c := &cable{l: l, to: to, open: map[net.Conn]bool{}}
+	c := &Cable{l: l, to: to, open: map[net.Conn]bool{}}
 	go c.serve()
 	return c, nil
 }
 
-func (c *cable) addr() string { return c.l.Addr().String() }
+func (c *Cable) Addr() string { return c.l.Addr().String() }
 
-func (c *cable) serve() {
+func (c *Cable) serve() {
 	for {
 		in, err := c.l.Accept()
 		if err != nil {
@@ -49,7 +49,7 @@ func (c *cable) serve() {
 }
 
 // keep remembers a connection, unless the cable is cut.
-func (c *cable) keep(in, out net.Conn) bool {
+func (c *Cable) keep(in, out net.Conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cut {
@@ -59,7 +59,7 @@ func (c *cable) keep(in, out net.Conn) bool {
 	return true
 }
 
-func (c *cable) carry(to, from net.Conn) {
+func (c *Cable) carry(to, from net.Conn) {
 	_, _ = io.Copy(to, from)
 	to.Close()
 	from.Close()
@@ -69,8 +69,8 @@ func (c *cable) carry(to, from net.Conn) {
 	delete(c.open, from)
 }
 
-// sever cuts the cable, or mends it.
-func (c *cable) sever(cut bool) {
+// Sever cuts the cable, or mends it.
+func (c *Cable) Sever(cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cut = cut
@@ -81,7 +81,7 @@ func (c *cable) sever(cut bool) {
 	}
 }
 
-func (c *cable) close() {
-	c.sever(true)
+func (c *Cable) Close() {
+	c.Sever(true)
 	c.l.Close()
 }

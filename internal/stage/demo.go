@@ -81,14 +81,14 @@ func (s *Stage) signIn(ctx context.Context) (string, error) {
 
 // hosts starts this host and the simulated ones.
 func (d Demo) hosts(ctx context.Context, s *Stage) (this, simulated *Process, err error) {
-	g := Guarded{Name: "this-host", Worker: s.program("holdfast-agent"), Sensor: "auto", Role: "server"}
+	g := Guarded{Name: "this-host", Worker: s.Program("holdfast-agent"), Sensor: "auto", Role: "server"}
 	if !d.Root {
 		g.Sensor, g.Rate = "replay", 5
 		if g.Replay, err = s.replayOf(d.Content); err != nil {
 			return nil, nil, err
 		}
 	}
-	token, err := s.enrolmentToken(ctx, 1, false)
+	token, err := s.EnrolmentToken(ctx, 1, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +103,7 @@ func (d Demo) hosts(ctx context.Context, s *Stage) (this, simulated *Process, er
 		return nil, nil, err
 	}
 	s.Say("waiting for %d hosts to enrol and connect", d.Simulated+1)
-	return this, simulated, s.waitConnected(ctx, d.Simulated+1, 2*time.Minute, this, simulated)
+	return this, simulated, s.WaitConnected(ctx, d.Simulated+1, 2*time.Minute, this, simulated)
 }
 
 // replayOf writes the pack's benign events to one file.
@@ -121,7 +121,7 @@ func (s *Stage) replayOf(pack fs.FS) (string, error) {
 		}
 		all = append(all, raw...)
 	}
-	file, err := filepath.Abs(s.path("replay.jsonl"))
+	file, err := filepath.Abs(s.Path("replay.jsonl"))
 	if err != nil {
 		return "", err
 	}
@@ -130,11 +130,11 @@ func (s *Stage) replayOf(pack fs.FS) (string, error) {
 
 // release brings the default content to every host, unless it is there.
 func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Process) error {
-	agent := s.program("holdfast-agent")
-	if _, err := s.register(ctx, agent); err != nil {
+	agent := s.Program("holdfast-agent")
+	if _, err := s.Register(ctx, agent); err != nil {
 		return err
 	}
-	file, b, err := s.content(ctx, "default", d.Content, "")
+	file, b, err := s.Content(ctx, "default", d.Content, "")
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Proces
 		live.say("going on with release %s of %s", id, b.Version)
 	} else {
 		live.say("rehearsing %s (%s) on the fleet's sensor build", b.Version, b.Digest.Short())
-		verdict, err := s.rehearse(ctx, file, string(holdfast.Rules), agent)
+		verdict, err := s.Rehearse(ctx, file, string(holdfast.Rules), agent)
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (d Demo) release(ctx context.Context, s *Stage, live *line, hosts []*Proces
 		id = r.ID
 		live.say("release %s: rehearsed, signed by two publishers, approved", id)
 	}
-	end, err := s.follow(ctx, id, 5*time.Minute, hosts, func(r view.RolloutDetail) {
+	end, err := s.Follow(ctx, id, 5*time.Minute, hosts, func(r view.RolloutDetail) {
 		live.show("%-9s %d of %d admitted, %d clean, %d harmed, evidence %.2g of %.0f", r.Phase, r.Admitted, r.Eligible, r.Clean, r.Harmed, r.Evidence, 1/r.Alpha)
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -24,7 +25,7 @@ func open(t *testing.T) *Stage {
 	}
 	c := Config{State: t.TempDir(), Bin: bin, Heartbeat: time.Second, Domain: "production", Say: t.Logf}
 	for _, a := range []*string{&c.HostsAt, &c.ConsoleAt} {
-		addr, err := anyAddress()
+		addr, err := AnyAddress()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,13 +38,21 @@ func open(t *testing.T) *Stage {
 	t.Cleanup(func() {
 		s.Close()
 		if t.Failed() {
-			logs, _ := filepath.Glob(s.path("logs/*.log"))
+			logs, _ := filepath.Glob(s.Path("logs/*.log"))
 			for _, l := range logs {
 				t.Logf("%s:\n%s", filepath.Base(l), tail(l, 4000))
 			}
 		}
 	})
 	return s
+}
+
+// quiet is content that finds nothing.
+var quiet = fstest.MapFS{
+	"pack.yml":        {Data: []byte("name: quiet\nchannel: rules\nversion: \"1\"\n")},
+	"rules/rule.yml":  {Data: []byte("title: Quiet\nid: 0f6f4d5a-7e0c-4e57-9c3e-2b7b5f3a1c11\nlevel: low\nlogsource: {product: linux, category: process_creation}\ndetection:\n  marker: {Image|endswith: /quiet-marker}\n  condition: marker\n")},
+	"tests/rule.yml":  {Data: []byte("match:\n  - Image: /opt/quiet-marker\nno_match:\n  - Image: /bin/true\n")},
+	"benign/on.jsonl": {Data: []byte("{\"Image\":\"/usr/bin/true\",\"CommandLine\":\"true\"}\n")},
 }
 
 // The server is killed in the middle of a rollout, three times, as a crash
@@ -57,18 +66,18 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.waitConnected(ctx, hosts, time.Minute, sim); err != nil {
+	if err := s.WaitConnected(ctx, hosts, time.Minute, sim); err != nil {
 		t.Fatal(err)
 	}
-	agent := s.program("holdfast-agent")
-	if _, err := s.register(ctx, agent); err != nil {
+	agent := s.Program("holdfast-agent")
+	if _, err := s.Register(ctx, agent); err != nil {
 		t.Fatal(err)
 	}
-	file, b, err := s.content(ctx, "base", quietRepo(), "")
+	file, b, err := s.Content(ctx, "base", quiet, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	verdict, err := s.rehearse(ctx, file, string(holdfast.Rules), agent)
+	verdict, err := s.Rehearse(ctx, file, string(holdfast.Rules), agent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,19 +86,19 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, admitted := range []int{1, 4, 9} {
-		err := until(ctx, 3*time.Minute, 50*time.Millisecond, "admissions", []*Process{s.Server, sim}, func() (bool, error) {
-			d, err := s.rollout(ctx, r.ID)
+		err := Until(ctx, 3*time.Minute, 50*time.Millisecond, "admissions", []*Process{s.Server, sim}, func() (bool, error) {
+			d, err := s.Rollout(ctx, r.ID)
 			return d.Admitted >= admitted || d.Phase.Done(), err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.Server.Kill()
-		if err := s.startServer(ctx, "holdfastd"); err != nil {
+		if err := s.StartServer(ctx, "holdfastd"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	end, err := s.follow(ctx, r.ID, 5*time.Minute, []*Process{sim}, func(view.RolloutDetail) {})
+	end, err := s.Follow(ctx, r.ID, 5*time.Minute, []*Process{sim}, func(view.RolloutDetail) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +107,8 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 	}
 	// Hosts that were out of reach when it was complete get it when they are
 	// heard of again.
-	err = until(ctx, 2*time.Minute, 500*time.Millisecond, "every host to run it", []*Process{s.Server, sim}, func() (bool, error) {
-		d, err := s.rollout(ctx, r.ID)
+	err = Until(ctx, 2*time.Minute, 500*time.Millisecond, "every host to run it", []*Process{s.Server, sim}, func() (bool, error) {
+		d, err := s.Rollout(ctx, r.ID)
 		if err != nil {
 			return false, err
 		}
@@ -118,7 +127,7 @@ func TestAServerKilledInARolloutForgetsNothing(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if err := s.run(ctx, publisher, nil, "log", "verify", "--key", s.path("server/log.pub")); err != nil {
+	if err := s.Run(ctx, Publisher, nil, "log", "verify", "--key", s.Path("server/log.pub")); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,7 +47,7 @@ type agentReplay struct {
 	Rate float64 `json:"rate"`
 }
 
-func (s *Stage) hostDir(name string) string { return s.path("hosts/" + name) }
+func (s *Stage) hostDir(name string) string { return s.Path("hosts/" + name) }
 
 // Enrol makes a host's folder and identity, unless it has one. token is a file.
 func (s *Stage) Enrol(ctx context.Context, g Guarded, token string) error {
@@ -89,26 +89,26 @@ func (s *Stage) Enrol(ctx context.Context, g Guarded, token string) error {
 func (s *Stage) Guard(g Guarded) (*Process, error) {
 	dir := s.hostDir(g.Name)
 	args := append([]string{"--state", dir, "--worker", g.Worker, "--config", dir + "/agent.json", "--probation", (3 * s.Heartbeat).String()}, g.Guard...)
-	return s.Start("host-"+g.Name, g.Env, s.program("holdfast-guard"), args...)
+	return s.Start("host-"+g.Name, g.Env, s.Program("holdfast-guard"), args...)
 }
 
 // Simulate starts n simulated hosts in one process, and enrols them if they
 // are new.
 func (s *Stage) Simulate(ctx context.Context, n int) (*Process, error) {
-	args := []string{"sim", "hosts", "--hosts", itoa(n), "--state", s.path("simulated"), "--heartbeat", s.Heartbeat.String(), "--agent", s.program("holdfast-agent")}
-	if _, err := os.Stat(s.path("simulated")); err != nil {
-		token, err := s.enrolmentToken(ctx, n, true)
+	args := []string{"sim", "hosts", "--hosts", itoa(n), "--state", s.Path("simulated"), "--heartbeat", s.Heartbeat.String(), "--agent", s.Program("holdfast-agent")}
+	if _, err := os.Stat(s.Path("simulated")); err != nil {
+		token, err := s.EnrolmentToken(ctx, n, true)
 		if err != nil {
 			return nil, err
 		}
 		args = append(args, "--token-file", token)
 	}
-	return s.Start("simulated", nil, s.program("holdfast"), args...)
+	return s.Start("simulated", nil, s.Program("holdfast"), args...)
 }
 
-// waitConnected waits until at least n hosts are connected.
-func (s *Stage) waitConnected(ctx context.Context, n int, limit time.Duration, needs ...*Process) error {
-	return until(ctx, limit, 200*time.Millisecond, "the hosts to connect", append(needs, s.Server), func() (bool, error) {
+// WaitConnected waits until at least n hosts are connected.
+func (s *Stage) WaitConnected(ctx context.Context, n int, limit time.Duration, needs ...*Process) error {
+	return Until(ctx, limit, 200*time.Millisecond, "the hosts to connect", append(needs, s.Server), func() (bool, error) {
 		o, err := s.overview(ctx)
 		return err == nil && o.Hosts-o.States[silent] >= n, err
 	})

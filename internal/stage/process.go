@@ -145,9 +145,9 @@ func tail(path string, n int64) string {
 	return string(b)
 }
 
-// until calls ready every step until it reports true, for at most limit. It
+// Until calls ready every step until it reports true, for at most limit. It
 // ends early if a process it depends on ends.
-func until(ctx context.Context, limit, step time.Duration, what string, needs []*Process, ready func() (bool, error)) error {
+func Until(ctx context.Context, limit, step time.Duration, what string, needs []*Process, ready func() (bool, error)) error {
 	deadline := time.Now().Add(limit)
 	var last error
 	for {

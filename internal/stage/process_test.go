@@ -19,7 +19,7 @@ func TestAProcessThatEndsTellsItsLastWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = until(context.Background(), 10*time.Second, time.Millisecond, "nothing", []*Process{p}, func() (bool, error) { return false, nil })
+	err = Until(context.Background(), 10*time.Second, time.Millisecond, "nothing", []*Process{p}, func() (bool, error) { return false, nil })
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "alas") {
 		t.Fatalf("%v", err)
 	}
@@ -42,7 +42,7 @@ func TestCloseEndsAProcessThatIgnoresRequests(t *testing.T) {
 }
 
 func TestUntilGivesUpAndSaysWhy(t *testing.T) {
-	err := until(context.Background(), time.Millisecond, time.Millisecond, "the moon", nil, func() (bool, error) {
+	err := Until(context.Background(), time.Millisecond, time.Millisecond, "the moon", nil, func() (bool, error) {
 		return false, holdfast.Errorf(holdfast.Internal, "clouds")
 	})
 	if holdfast.KindOf(err) != holdfast.Unavailable || !strings.Contains(err.Error(), "the moon") || !strings.Contains(err.Error(), "clouds") {

@@ -20,13 +20,13 @@ func (s *Stage) overview(ctx context.Context) (o view.Overview, err error) {
 	return o, s.Admin.Get(ctx, "/api/v1/status", &o)
 }
 
-func (s *Stage) rollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
+func (s *Stage) Rollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
 	return d, s.Admin.Get(ctx, "/api/v1/rollouts/"+string(id), &d)
 }
 
-// content writes a content repository and builds it.
-func (s *Stage) content(ctx context.Context, name string, repo fs.FS, version string) (file string, b holdfast.Bundle, err error) {
-	dir := s.path("content/" + name)
+// Content writes a content repository and builds it.
+func (s *Stage) Content(ctx context.Context, name string, repo fs.FS, version string) (file string, b holdfast.Bundle, err error) {
+	dir := s.Path("content/" + name)
 	if err := os.RemoveAll(dir); err != nil {
 		return "", b, err
 	}
@@ -37,12 +37,12 @@ func (s *Stage) content(ctx context.Context, name string, repo fs.FS, version st
 	if version != "" {
 		args = append(args, "--version", version)
 	}
-	return dir + ".bundle", b, s.run(ctx, "", &b, args...)
+	return dir + ".bundle", b, s.Run(ctx, "", &b, args...)
 }
 
-// register tells the server about a sensor build: the manifest is what the
+// Register tells the server about a sensor build: the manifest is what the
 // build itself says.
-func (s *Stage) register(ctx context.Context, agent string) (holdfast.Digest, error) {
+func (s *Stage) Register(ctx context.Context, agent string) (holdfast.Digest, error) {
 	raw, err := os.ReadFile(agent)
 	if err != nil {
 		return "", err
@@ -55,14 +55,14 @@ func (s *Stage) register(ctx context.Context, agent string) (holdfast.Digest, er
 	return d, s.Admin.Do(ctx, "PUT", "/api/v1/builds/"+string(d), manifest, nil)
 }
 
-// rehearse runs the bundle on sensor builds and writes the signed verdict.
-func (s *Stage) rehearse(ctx context.Context, bundle, channel string, agents ...string) (verdict string, err error) {
+// Rehearse runs the bundle on sensor builds and writes the signed verdict.
+func (s *Stage) Rehearse(ctx context.Context, bundle, channel string, agents ...string) (verdict string, err error) {
 	verdict = bundle + ".verdict"
-	args := []string{"rehearse", bundle, "--channel", channel, "--guard", s.program("holdfast-guard"), "--key", s.path("keys/rehearsal-1"), "-o", verdict}
+	args := []string{"rehearse", bundle, "--channel", channel, "--guard", s.Program("holdfast-guard"), "--key", s.Path("keys/rehearsal-1"), "-o", verdict}
 	for _, a := range agents {
 		args = append(args, "--agent", a)
 	}
-	return verdict, s.run(ctx, "", nil, args...)
+	return verdict, s.Run(ctx, "", nil, args...)
 }
 
 // demoRings soaks nothing: a demo has no hour to wait. The publishers sign it,
@@ -72,22 +72,22 @@ const demoRings = "internal:1%:0s,early:10%:0s,general:100%:0s"
 // Release signs, asks for, and approves a release, as the two people it takes.
 func (s *Stage) Release(ctx context.Context, file, verdict, channel, version, note string) (r holdfast.Release, err error) {
 	args := []string{
-		"release", file, "--desk", s.path("desk"), "--verdict", verdict, "--channel", channel, "--profile", string(holdfast.Urgent), "--rings", demoRings,
-		"--key", s.path("keys/publisher-1"), "--key", s.path("keys/publisher-2"), "--note", note,
+		"release", file, "--desk", s.Path("desk"), "--verdict", verdict, "--channel", channel, "--profile", string(holdfast.Urgent), "--rings", demoRings,
+		"--key", s.Path("keys/publisher-1"), "--key", s.Path("keys/publisher-2"), "--note", note,
 	}
 	if version != "" {
 		args = append(args, "--version", version)
 	}
-	if err := s.run(ctx, publisher, &r, args...); err != nil {
+	if err := s.Run(ctx, Publisher, &r, args...); err != nil {
 		return r, err
 	}
-	return r, s.run(ctx, approver, nil, "approve", string(r.ID))
+	return r, s.Run(ctx, Approver, nil, "approve", string(r.ID))
 }
 
-// follow waits until a rollout ends, and calls see with what changes.
-func (s *Stage) follow(ctx context.Context, id holdfast.ReleaseID, limit time.Duration, needs []*Process, see func(view.RolloutDetail)) (d view.RolloutDetail, err error) {
-	err = until(ctx, limit, 250*time.Millisecond, "the rollout to end", append(needs, s.Server), func() (bool, error) {
-		if d, err = s.rollout(ctx, id); err != nil {
+// Follow waits until a rollout ends, and calls see with what changes.
+func (s *Stage) Follow(ctx context.Context, id holdfast.ReleaseID, limit time.Duration, needs []*Process, see func(view.RolloutDetail)) (d view.RolloutDetail, err error) {
+	err = Until(ctx, limit, 250*time.Millisecond, "the rollout to end", append(needs, s.Server), func() (bool, error) {
+		if d, err = s.Rollout(ctx, id); err != nil {
 			return false, err
 		}
 		see(d)

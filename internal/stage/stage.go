@@ -32,6 +32,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Domain is the trust domain, "production" or "drill".
 	Domain string
+	// Serve is flags of the server's, on top of the stage's.
+	Serve []string
 	// Say prints one line about what happens.
 	Say func(format string, args ...any)
 }
@@ -47,8 +49,8 @@ type Stage struct {
 
 // The people a stage plays. A release needs two.
 const (
-	publisher = "publisher"
-	approver  = "approver"
+	Publisher = "publisher"
+	Approver  = "approver"
 )
 
 // Open checks that the addresses are free, holds the ceremony if there are no
@@ -75,31 +77,33 @@ func Open(ctx context.Context, c Config) (*Stage, error) {
 }
 
 func (s *Stage) raise(ctx context.Context) error {
-	if _, err := os.Stat(s.path("desk")); errors.Is(err, fs.ErrNotExist) {
-		if err := s.run(ctx, "", nil, "trust", "init", "--desk", s.path("desk"), "--keys", s.path("keys"), "--domain", s.Domain); err != nil {
+	if _, err := os.Stat(s.Path("desk")); errors.Is(err, fs.ErrNotExist) {
+		if err := s.Run(ctx, "", nil, "trust", "init", "--desk", s.Path("desk"), "--keys", s.Path("keys"), "--domain", s.Domain); err != nil {
 			return err
 		}
 	}
-	if err := s.startServer(ctx, "holdfastd"); err != nil {
+	if err := s.StartServer(ctx, "holdfastd"); err != nil {
 		return err
 	}
 	if err := s.hire(ctx); err != nil {
 		return err
 	}
-	return s.run(ctx, publisher, nil, "trust", "publish", "--desk", s.path("desk"))
+	return s.Run(ctx, Publisher, nil, "trust", "publish", "--desk", s.Path("desk"))
 }
 
-// startServer starts a server (again) and waits until it answers.
-func (s *Stage) startServer(ctx context.Context, program string) error {
-	p, err := s.Start("holdfastd", nil, s.program(program),
-		"--state", s.path("server"), "--keys", s.path("keys/online"), "--hosts", s.HostsAt, "--console", s.ConsoleAt, "--heartbeat", s.Heartbeat.String(), "--demo")
+// StartServer starts a server (again) and waits until it answers.
+func (s *Stage) StartServer(ctx context.Context, program string) error {
+	args := append([]string{
+		"--state", s.Path("server"), "--keys", s.Path("keys/online"), "--hosts", s.HostsAt, "--console", s.ConsoleAt, "--heartbeat", s.Heartbeat.String(), "--demo",
+	}, s.Serve...)
+	p, err := s.Start("holdfastd", nil, s.Program(program), args...)
 	if err != nil {
 		return err
 	}
 	s.Server = p
-	return until(ctx, 30*time.Second, 50*time.Millisecond, "the server to answer", []*Process{p}, func() (bool, error) {
+	return Until(ctx, 30*time.Second, 50*time.Millisecond, "the server to answer", []*Process{p}, func() (bool, error) {
 		if s.Admin == nil {
-			token, err := os.ReadFile(s.path("server/admin-token"))
+			token, err := os.ReadFile(s.Path("server/admin-token"))
 			if err != nil {
 				return false, nil
 			}
@@ -114,7 +118,7 @@ func (s *Stage) startServer(ctx context.Context, program string) error {
 // hire makes the two people whom a release takes, and writes cli.json so that
 // commands typed in another terminal find the server.
 func (s *Stage) hire(ctx context.Context) error {
-	for name, role := range map[string]holdfast.Role{publisher: holdfast.Publisher, approver: holdfast.Operator} {
+	for name, role := range map[string]holdfast.Role{Publisher: holdfast.Publisher, Approver: holdfast.Operator} {
 		file := s.tokenOf(name)
 		if _, err := os.Stat(file); err == nil {
 			continue
@@ -134,15 +138,15 @@ func (s *Stage) hire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.path("cli.json"), raw, 0o600)
+	return os.WriteFile(s.Path("cli.json"), raw, 0o600)
 }
 
-func (s *Stage) tokenOf(person string) string { return s.path("keys/" + person + ".token") }
+func (s *Stage) tokenOf(person string) string { return s.Path("keys/" + person + ".token") }
 
-// run runs one command line of holdfast as a person ("" needs no server) and
+// Run runs one command line of holdfast as a person ("" needs no server) and
 // decodes its JSON into out, if out is not nil.
-func (s *Stage) run(ctx context.Context, person string, out any, args ...string) error {
-	cmd := exec.CommandContext(ctx, s.program("holdfast"), append(args, "--json")...)
+func (s *Stage) Run(ctx context.Context, person string, out any, args ...string) error {
+	cmd := exec.CommandContext(ctx, s.Program("holdfast"), append(args, "--json")...)
 	cmd.WaitDelay = time.Second
 	cmd.Env = os.Environ()
 	if person != "" {
@@ -184,9 +188,9 @@ func kindOfExit(code int) holdfast.Kind {
 	return holdfast.Internal
 }
 
-func (s *Stage) path(p string) string { return filepath.Join(s.State, filepath.FromSlash(p)) }
+func (s *Stage) Path(p string) string { return filepath.Join(s.State, filepath.FromSlash(p)) }
 
-func (s *Stage) program(name string) string { return filepath.Join(s.Bin, name) }
+func (s *Stage) Program(name string) string { return filepath.Join(s.Bin, name) }
 
 // free reports an address that something else listens on.
 func free(flag, addr string) error {
@@ -197,8 +201,8 @@ func free(flag, addr string) error {
 	return l.Close()
 }
 
-// anyAddress returns a loopback address that was free a moment ago.
-func anyAddress() (string, error) {
+// AnyAddress returns a loopback address that was free a moment ago.
+func AnyAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -207,8 +211,8 @@ func anyAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// enrolmentToken writes a token for n hosts to a file and returns its path.
-func (s *Stage) enrolmentToken(ctx context.Context, n int, simulated bool) (string, error) {
+// EnrolmentToken writes a token for n hosts to a file and returns its path.
+func (s *Stage) EnrolmentToken(ctx context.Context, n int, simulated bool) (string, error) {
 	var a apiv1.EnrolmentAnswer
 	ask := apiv1.EnrolmentRequest{Role: "server", Uses: n, Valid: time.Hour, Simulated: simulated}
 	if simulated {
@@ -217,12 +221,12 @@ func (s *Stage) enrolmentToken(ctx context.Context, n int, simulated bool) (stri
 	if err := s.Admin.Post(ctx, "/api/v1/enrolments", ask, &a); err != nil {
 		return "", err
 	}
-	file := s.path(fmt.Sprintf("enrol-%s.token", a.ID))
+	file := s.Path(fmt.Sprintf("enrol-%s.token", a.ID))
 	return file, os.WriteFile(file, []byte(a.Token+"\n"), 0o600)
 }
 
-// copyFile copies a file, keeping it executable if it was.
-func copyFile(from, to string) error {
+// CopyFile copies a file, keeping it executable if it was.
+func CopyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

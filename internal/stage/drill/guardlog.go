@@ -1,0 +1,108 @@
+package drill
+
+import (
+	"bufio"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-security/holdfast"
+)
+
+// guardLog reads what a guard tells of itself: what happened on a host by its
+// own word, whatever the server heard of it.
+type guardLog struct{ file string }
+
+// step is one line in which a guard tells of an event, and how it stands after
+// it.
+type step struct {
+	at                          time.Time
+	event, slot, running, trial string
+}
+
+var guardLine = regexp.MustCompile(`^time=(\S+) level=INFO msg=guard event=(\w+)(?: slot=(\w+))?.*? running="([^"]*)"(?:.*? trial="([^"]*)")?`)
+
+func (l guardLog) steps() []step {
+	f, err := os.Open(l.file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var all []step
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		m := guardLine.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		if at, err := time.Parse(time.RFC3339Nano, m[1]); err == nil {
+			all = append(all, step{at, m[2], m[3], m[4], m[5]})
+		}
+	}
+	return all
+}
+
+func (l guardLog) count(event, slot string) int {
+	n := 0
+	for _, s := range l.steps() {
+		if s.event == event && s.slot == slot {
+			n++
+		}
+	}
+	return n
+}
+
+// tried counts how often a digest was put on trial, and ran.
+func (l guardLog) tried(d holdfast.Digest) int {
+	n := 0
+	for _, s := range l.steps() {
+		if s.event == "ready" && s.slot == "trial" && strings.Contains(s.running, d.Short()) {
+			n++
+		}
+	}
+	return n
+}
+
+// struck returns when workers died, hung or overran with a digest, on trial or
+// after it: the harm it did here.
+func (l guardLog) struck(d holdfast.Digest) []time.Time {
+	var all []time.Time
+	var before step
+	for _, s := range l.steps() {
+		if slices.Contains([]string{"exited", "stalled", "overran"}, s.event) {
+			had := before.running
+			if s.slot == "trial" {
+				had = before.trial
+			}
+			if strings.Contains(had, d.Short()) {
+				all = append(all, s.at)
+			}
+		}
+		before = s
+	}
+	return all
+}
+
+// recoveries returns, for each worker on trial that died while it was the only
+// one, how long it took until the previous generation ran again.
+func (l guardLog) recoveries() []time.Duration {
+	var all []time.Duration
+	var active bool
+	var died time.Time
+	for _, s := range l.steps() {
+		switch {
+		case s.slot == "trial" && s.event == "ready":
+			active = true
+		case s.slot == "trial" && active:
+			died, active = s.at, false
+		case s.slot == "current" && s.event == "ready" && !died.IsZero():
+			all, died = append(all, s.at.Sub(died)), time.Time{}
+		case s.event == "started":
+			active, died = false, time.Time{}
+		}
+	}
+	return all
+}
