@@ -19,6 +19,8 @@ type admission struct {
 	stored  bool
 	kinds   []holdfast.HarmKind // harm it came to
 	counted struct{ clean, left bool }
+	noisy   []holdfast.Suspension // rules that the host had stopped when it was drawn
+	stopped bool                  // counted as a host that stopped rules of the release
 }
 
 func (a *admission) had(k holdfast.HarmKind) bool { return slices.Contains(a.kinds, k) }
@@ -91,7 +93,7 @@ func (f *Fleet) admit(s *seat, o *opening, block int, arm holdfast.Arm, at time.
 	if o != nil {
 		k.ring, k.cell = o.Ring, o.Cell
 	}
-	a := &admission{release: r, cell: r.cell(k)}
+	a := &admission{release: r, cell: r.cell(k), noisy: h.Report.Suspended}
 	a.Admission = holdfast.Admission{
 		Release: r.ID, Host: h.ID, Org: h.Org, Stratum: k.stratum, Cell: k.cell, Ring: k.ring, Block: block, Arm: arm, At: at,
 		Before: h.Report.Running[r.Channel], Boot: h.Report.Boot, Crashes: h.Report.Crashes, RSS: h.Report.RSS, CPU: h.Report.CPU,
@@ -243,9 +245,27 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 			f.mark(a)
 		}
 	}
+	s.noise()
 	f.lapse(s, at)
 	f.returned(s, at)
 	f.classify(s, at)
+}
+
+// noise counts a host that stopped rules of the release which it runs, and had
+// not stopped them before. What was stopped before is not stored: a server that
+// starts anew may count an old rule once.
+func (s *seat) noise() {
+	a, r, rep := s.treated, s.release, &s.host.Report
+	if a == nil || a.stopped || len(rep.Suspended) == 0 || rep.Running[r.Channel] != r.Digest {
+		return
+	}
+	for _, x := range rep.Suspended {
+		if !slices.ContainsFunc(a.noisy, func(y holdfast.Suspension) bool { return y.Rule == x.Rule }) {
+			a.stopped = true
+			r.suspending[s.host.Org]++
+			return
+		}
+	}
 }
 
 // notCarriedOut is why an admission ended whose host beats, and says that it

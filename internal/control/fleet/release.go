@@ -77,6 +77,7 @@ type release struct {
 
 	exposed     int // hosts drawn for the release, stored or not
 	outstanding int // of those, hosts that may still have it after a recall
+	suspending  map[holdfast.OrgID]int
 }
 
 // group counts the hosts that are alike for a release.
@@ -141,7 +142,7 @@ func (f *Fleet) SetRelease(r Release) {
 	known := f.release(r.ID)
 	f.epoch++
 	if known == nil {
-		known = &release{groups: map[key]*group{}, cells: map[key]*cell{}}
+		known = &release{groups: map[key]*group{}, cells: map[key]*cell{}, suspending: map[holdfast.OrgID]int{}}
 		known.Release = r
 		i, _ := slices.BinarySearchFunc(f.releases, known, func(a, b *release) int {
 			if c := b.Created.Compare(a.Created); c != 0 {

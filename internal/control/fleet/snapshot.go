@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/holdfast-security/holdfast"
@@ -11,6 +12,9 @@ type Snapshot struct {
 	Groups []Group
 	Cells  []Cell
 	Outage bool
+	// Suspending counts, by organisation, the hosts that were drawn for the
+	// release and stopped rules of it.
+	Suspending map[holdfast.OrgID]int
 }
 
 // Group counts hosts that are alike for a release.
@@ -46,6 +50,7 @@ func (f *Fleet) Snapshot(id holdfast.ReleaseID) Snapshot {
 	if r == nil {
 		return s
 	}
+	s.Suspending = maps.Clone(r.suspending)
 	for _, g := range r.groups {
 		out := Group{Ring: g.ring, Org: g.org, Stratum: g.stratum, Cell: g.cell, Eligible: g.eligible}
 		if !f.now.Before(r.Rings.Opens(g.ring, r.Signed)) {

@@ -42,6 +42,8 @@ func (d *driven) entries(actions []rollout.Action, at time.Time) []holdfast.Entr
 			add("halt", by, fmt.Sprintf("%s is recalled%s: %s (%d of %d hosts harmed, evidence %.4g against %.4g)", what, forOrg(a.Org), a.Why, a.Harmed, a.Exposed, a.Evidence, a.Limit), a)
 		case rollout.Stop:
 			add("stop", us, fmt.Sprintf("%s is recalled%s without a claim: %s (%d of %d hosts harmed)", what, forOrg(a.Org), a.Why, a.Harmed, a.Exposed), a)
+		case rollout.Storm:
+			add("storm", us, fmt.Sprintf("%s is paused%s: %s", what, forOrg(a.Org), a.Why), a)
 		case rollout.Complete:
 			add("complete", us, fmt.Sprintf("%s is on every host that could be reached: %d", what, a.Exposed), a)
 		case rollout.Note:

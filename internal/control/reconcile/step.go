@@ -358,6 +358,9 @@ func asSnapshot(seen fleet.Snapshot) (in rollout.Snapshot) {
 			Treated: rollout.Arm(c.Treated), Control: rollout.Arm(c.Control),
 		})
 	}
+	for org, n := range seen.Suspending {
+		in.Suspending = append(in.Suspending, rollout.Suspending{Org: org, Hosts: n})
+	}
 	return in
 }
 

@@ -91,6 +91,14 @@ type Stop struct {
 	AtEvent int64          `json:"at_event"`
 }
 
+// Storm says that the release is paused, for an organisation or for all, until a
+// person has looked: too many hosts stopped rules of it.
+type Storm struct {
+	Org   holdfast.OrgID `json:"org,omitempty"`
+	Hosts int            `json:"hosts"`
+	Why   string         `json:"why"`
+}
+
 // Complete says that every host that can be reached has the release.
 type Complete struct {
 	Exposed int `json:"exposed"`
@@ -108,5 +116,6 @@ func (Hold) action()       {}
 func (Resume) action()     {}
 func (Halt) action()       {}
 func (Stop) action()       {}
+func (Storm) action()      {}
 func (Complete) action()   {}
 func (Note) action()       {}

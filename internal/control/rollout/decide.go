@@ -31,6 +31,7 @@ func Decide(p *Policy, s State, in Snapshot, now time.Time) (State, []Action) {
 	if !in.Outage {
 		d.events()
 		d.stop()
+		d.storm()
 	}
 	d.pace()
 	d.closeBlocks()

@@ -19,12 +19,22 @@ type Snapshot struct {
 	// Events are the harm rows with Seq > State.EventSeq, in the order of Seq.
 	// Simultaneous events must have been given their Seq in random order.
 	Events []Event `json:"events,omitempty"`
+	// Suspending counts hosts that were drawn for the release and, running it,
+	// stopped rules of it. Cumulative for as long as the node listens.
+	Suspending []Suspending `json:"suspending,omitempty"`
 	// Commands are people's decisions with Seq > State.CommandSeq, in order.
 	Commands []Command `json:"commands,omitempty"`
 	// Outage says that the control plane itself cannot hear the fleet (its own
 	// outage, or a restart less than three heartbeats ago). It silences both
 	// arms alike: admission stops, and no evidence moves.
 	Outage bool `json:"outage,omitempty"`
+}
+
+// Suspending is how many hosts of an organisation stopped rules of the release
+// by themselves, because they find too much or take too long.
+type Suspending struct {
+	Org   holdfast.OrgID `json:"org"`
+	Hosts int            `json:"hosts"`
 }
 
 // Group is a set of hosts that are alike for the rollout: same ring (which a

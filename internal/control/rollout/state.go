@@ -121,6 +121,9 @@ type Evidence struct {
 	// HaltedBy is set when this party's part was recalled.
 	Halted   bool   `json:"halted,omitempty"`
 	HaltedBy string `json:"halted_by,omitempty"`
+	// Stormed is how many hosts had stopped rules of the release when it was
+	// last paused for that.
+	Stormed int `json:"stormed,omitempty"`
 	// Pooled is the pool's fast e-value, which HOLD looks at.
 	Pooled float64 `json:"pooled"`
 	// TreatedEvents and ControlEvents count events that moved it.
@@ -138,7 +141,7 @@ type Interval struct {
 	To   time.Time `json:"to,omitzero"`
 }
 
-// Pausing says that a person paused the rollout for an organisation (all, if
+// Pausing says that a person, or a storm of findings, paused the rollout for an organisation (all, if
 // empty).
 type Pausing struct {
 	Org holdfast.OrgID `json:"org,omitempty"`
