@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +19,11 @@ type guardLog struct{ file string }
 type step struct {
 	at                          time.Time
 	event, slot, running, trial string
+}
+
+// ended reports whether the event is the end of a worker.
+func (s step) ended() bool {
+	return s.event == "exited" || s.event == "stalled" || s.event == "overran"
 }
 
 var guardLine = regexp.MustCompile(`^time=(\S+) level=INFO msg=guard event=(\w+)(?: slot=(\w+))?.*? running="([^"]*)"(?:.*? trial="([^"]*)")?`)
@@ -66,13 +70,23 @@ func (l guardLog) tried(d holdfast.Digest) int {
 	return n
 }
 
+// ran returns when a digest first ran, or zero.
+func (l guardLog) ran(d holdfast.Digest) time.Time {
+	for _, s := range l.steps() {
+		if s.event == "ready" && s.slot == "trial" && strings.Contains(s.running, d.Short()) {
+			return s.at
+		}
+	}
+	return time.Time{}
+}
+
 // struck returns when workers died, hung or overran with a digest, on trial or
 // after it: the harm it did here.
 func (l guardLog) struck(d holdfast.Digest) []time.Time {
 	var all []time.Time
 	var before step
 	for _, s := range l.steps() {
-		if slices.Contains([]string{"exited", "stalled", "overran"}, s.event) {
+		if s.ended() {
 			had := before.running
 			if s.slot == "trial" {
 				had = before.trial
@@ -90,19 +104,18 @@ func (l guardLog) struck(d holdfast.Digest) []time.Time {
 // one, how long it took until the previous generation ran again.
 func (l guardLog) recoveries() []time.Duration {
 	var all []time.Duration
-	var active bool
+	var before step
 	var died time.Time
 	for _, s := range l.steps() {
 		switch {
-		case s.slot == "trial" && s.event == "ready":
-			active = true
-		case s.slot == "trial" && active:
-			died, active = s.at, false
+		case s.ended() && s.slot == "trial" && before.trial != "" && before.trial == before.running:
+			died = s.at
 		case s.slot == "current" && s.event == "ready" && !died.IsZero():
 			all, died = append(all, s.at.Sub(died)), time.Time{}
 		case s.event == "started":
-			active, died = false, time.Time{}
+			died = time.Time{}
 		}
+		before = s
 	}
 	return all
 }
