@@ -31,17 +31,23 @@ run: build ## start Holdfast on this machine: server, this host, 200 simulated h
 drill: build twins ## replay 19 July 2024 on real processes, and see the three walls hold
 	@exec bin/holdfast drill july19 --bin bin $(if $(JSON),--json)
 
+.PHONY: drills
+drills: build twins ## the other drills: silence, slow, storm, outage, leader, latent (DRILL=name for one)
+	@exec bin/holdfast drill $(or $(DRILL),all) --bin bin $(if $(JSON),--json)
+
 # Builds that exist for the drill alone and are never installed: sensors that
-# lie, tell the truth, are older, or die at start, and a server that cannot halt.
-DRILL = $(GO) build -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
+# lie, tell the truth, are older, die at start or are slow, and a server that
+# cannot halt.
+TWIN = $(GO) build -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
 .PHONY: twins
 twins:
 	@mkdir -p bin/drill
-	@$(call DRILL,twin,holdfast_twin,agent-twin,holdfast-agent)
-	@$(call DRILL,sincere,holdfast_sincere,agent-sincere,holdfast-agent)
-	@$(call DRILL,sincere-older,holdfast_sincere,agent-sincere-older,holdfast-agent)
-	@$(call DRILL,deadstart,holdfast_deadstart,agent-deadstart,holdfast-agent)
-	@$(call DRILL,unhalted,holdfast_unhalted,holdfastd-unhalted,holdfastd)
+	@$(call TWIN,twin,holdfast_twin,agent-twin,holdfast-agent)
+	@$(call TWIN,sincere,holdfast_sincere,agent-sincere,holdfast-agent)
+	@$(call TWIN,sincere-older,holdfast_sincere,agent-sincere-older,holdfast-agent)
+	@$(call TWIN,deadstart,holdfast_deadstart,agent-deadstart,holdfast-agent)
+	@$(call TWIN,slow,holdfast_slow,agent-slow,holdfast-agent)
+	@$(call TWIN,unhalted,holdfast_unhalted,holdfastd-unhalted,holdfastd)
 
 .PHONY: test
 test: deps build twins ## every check and every test

@@ -116,6 +116,10 @@ var smallSignals = []holdfast.HarmKind{holdfast.Crash, holdfast.Reboot, holdfast
 // for its size.
 func (s *server) policy(r holdfast.Release) rollout.Policy {
 	p := rollout.DefaultPolicy(r.Profile).WithClock(s.heartbeat)
+	if s.signals != nil {
+		p.Signals = s.signals
+		return p
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if n, err := s.store.CountHosts(ctx, ""); err != nil || n.Hosts < p.SmallFleet {

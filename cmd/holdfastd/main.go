@@ -11,10 +11,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/rollout"
 )
 
 var version = "dev" // set by the linker
@@ -41,8 +43,9 @@ type options struct {
 	console   string // address of console and API
 	public    string // URL hosts reach hosts under; empty means https://hosts
 	heartbeat time.Duration
-	https     bool // people reach the console over HTTPS, through a proxy
-	demo      bool // say on every page that releases approve themselves
+	signals   []holdfast.HarmKind // kinds of harm that count; nil: by the size of the fleet
+	https     bool                // people reach the console over HTTPS, through a proxy
+	demo      bool                // say on every page that releases approve themselves
 	logLevel  slog.Level
 }
 
@@ -56,6 +59,15 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.console, "console", "127.0.0.1:8480", "address of the console and the API; put a TLS proxy before any other than loopback")
 	f.StringVar(&o.public, "public", "", "URL under which hosts reach this server (default: https:// and the address of --hosts)")
 	f.DurationVar(&o.heartbeat, "heartbeat", time.Minute, "how often hosts speak; every window of the halting procedure scales with it")
+	f.Func("signals", "kinds of harm that count, as a list: crash,reboot,silence,cpu,memory (default: all of them; the first three below 1,000 hosts)", func(list string) error {
+		for _, k := range strings.Split(list, ",") {
+			o.signals = append(o.signals, holdfast.HarmKind(k))
+		}
+		if i := rollout.BadSignal(o.signals); i >= 0 {
+			return fmt.Errorf("%q is no kind of harm, or named twice", o.signals[i])
+		}
+		return nil
+	})
 	f.BoolVar(&o.https, "console-https", false, "people reach the console over HTTPS, through a proxy: cookies are for HTTPS alone")
 	f.BoolVar(&o.demo, "demo", false, "say on every page that a demo approves its own releases")
 	f.TextVar(&o.logLevel, "log", slog.LevelInfo, "log level: debug, info, warn or error")

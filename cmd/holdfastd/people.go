@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,6 +78,16 @@ func (p *people) Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by str
 		pin = sum[:]
 	}
 	return apiv1.EnrolmentAnswer{ID: e.ID, Token: enrol.Token(p.url, p.ca, pin, secret), Expires: e.Expires}, nil
+}
+
+// Drill puts the result of a drill on the record.
+func (p *people) Drill(ctx context.Context, d apiv1.Drill, by string) error {
+	detail, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	_, err = p.store.Append(ctx, holdfast.Entry{At: p.now().UTC(), Kind: "drill", Org: holdfast.DefaultOrg, By: by, Text: d.Sentence(), Detail: detail})
+	return err
 }
 
 // NewUser adds a person or a program.

@@ -28,6 +28,7 @@ func TestShippedProgramsContainNoBypass(t *testing.T) {
 		{"holdfast-guard", false},
 		{"drill/holdfastd-unhalted", true},
 		{"drill/agent-twin", true},
+		{"drill/agent-slow", true},
 	} {
 		file := filepath.Join(bin, c.program)
 		info, err := buildinfo.ReadFile(file)

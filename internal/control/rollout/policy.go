@@ -148,6 +148,17 @@ func (p Policy) WithClock(heartbeat time.Duration) Policy {
 	return p
 }
 
+// BadSignal returns the first kind of harm in a list that is unknown or named
+// twice, or -1.
+func BadSignal(signals []holdfast.HarmKind) int {
+	for i, k := range signals {
+		if slices.Contains(signals[:i], k) || !slices.Contains(holdfast.HarmKinds, k) {
+			return i
+		}
+	}
+	return -1
+}
+
 // Validate reports the first thing that makes the policy unusable or breaks
 // its guarantees.
 func (p *Policy) Validate() error {
@@ -181,12 +192,8 @@ func (p *Policy) Validate() error {
 	case p.ControlFloor < 0 || !share(p.ControlShare) || !share(p.SmallControlShare) || p.ControlCap < 1:
 		return bad("control_floor", "shares must lie between 0 and 1, and the cap be at least 1", "")
 	}
-	seen := map[holdfast.HarmKind]bool{}
-	for i, k := range p.Signals {
-		if seen[k] || !slices.Contains(holdfast.HarmKinds, k) {
-			return bad(fmt.Sprintf("signals[%d]", i), fmt.Sprintf("%q is unknown or named twice", k), "")
-		}
-		seen[k] = true
+	if i := BadSignal(p.Signals); i >= 0 {
+		return bad(fmt.Sprintf("signals[%d]", i), fmt.Sprintf("%q is unknown or named twice", p.Signals[i]), "")
 	}
 	for i, b := range p.Baselines {
 		if !(b.Rate > 0 && b.Rate < 1) {

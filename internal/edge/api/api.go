@@ -94,6 +94,8 @@ func (s *Server) routes() []route {
 		{"POST /api/v1/releases/{id}/finish", operators, s.finish},
 		{"POST /api/v1/releases/{id}/override", operators, s.override},
 
+		{"POST /api/v1/drills", operators, s.drill},
+
 		{"POST /api/v1/enrolments", admins, s.enrolment},
 		{"POST /api/v1/users", admins, s.newUser},
 		{"POST /api/v1/users/{name}/tokens", admins, s.newToken},

@@ -37,8 +37,10 @@ type Publishing interface {
 	Release(ctx context.Context, r apiv1.ReleaseRequest, by string) (holdfast.Release, error)
 }
 
-// Administration is what administrators do.
+// Administration is what is done about the installation itself.
 type Administration interface {
+	// Drill puts the result of a drill on the record.
+	Drill(ctx context.Context, d apiv1.Drill, by string) error
 	Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by string) (apiv1.EnrolmentAnswer, error)
 	NewUser(ctx context.Context, u apiv1.NewUser, by string) error
 	NewToken(ctx context.Context, user, by string) (apiv1.TokenAnswer, error)
@@ -152,6 +154,17 @@ func (s *Server) release(c *call) (any, error) {
 		return nil, err
 	}
 	return s.Publish.Release(c.Context(), r, c.user.Name)
+}
+
+func (s *Server) drill(c *call) (any, error) {
+	var d apiv1.Drill
+	if err := c.decode(&d); err != nil {
+		return nil, err
+	}
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	return done{}, s.Admin.Drill(c.Context(), d, c.user.Name)
 }
 
 func (s *Server) enrolment(c *call) (any, error) {

@@ -182,7 +182,7 @@ func entryIcon(kind string) string {
 		return "putback"
 	case "hold":
 		return "hold"
-	case "pause":
+	case "pause", "storm":
 		return "pause"
 	case "begin", "resume":
 		return "run"

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/stage"
+	"github.com/holdfast-security/holdfast/internal/view"
 	"github.com/holdfast-security/holdfast/internal/wire/apiv1"
 )
 
@@ -126,7 +126,7 @@ func (a *act) check(held bool, format string, args ...any) {
 // times takes from a rollout that was recalled when harm was first known, when
 // it halted, and when everybody was back, each since it began (the last since
 // it halted).
-func (a *act) times(d console.RolloutDetail) {
+func (a *act) times(d view.RolloutDetail) {
 	a.r.Exposed = d.Admitted
 	halted := d.Ended
 	for _, e := range d.Timeline {
@@ -146,7 +146,7 @@ func (a *act) times(d console.RolloutDetail) {
 }
 
 // entry returns when something was first put on the record about a rollout.
-func entry(d console.RolloutDetail, kind string) (at time.Time) {
+func entry(d view.RolloutDetail, kind string) (at time.Time) {
 	for _, e := range d.Timeline { // latest first
 		if e.Kind == kind {
 			at = e.At
@@ -164,7 +164,7 @@ func since(from, to time.Time) *float64 {
 }
 
 // harms counts the harm events of an arm, by kind.
-func harms(d console.RolloutDetail, arm holdfast.Arm) map[holdfast.HarmKind]int {
+func harms(d view.RolloutDetail, arm holdfast.Arm) map[holdfast.HarmKind]int {
 	n := map[holdfast.HarmKind]int{}
 	for _, h := range d.Harms {
 		if h.Arm == arm {

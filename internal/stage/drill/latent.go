@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // latentAfter is how many heartbeats after a worker's start a latent fault
@@ -32,12 +32,12 @@ The seed decides when the fault strikes.`,
 		if err != nil {
 			return err
 		}
-		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d console.RolloutDetail) bool { return d.Phase.Done() })
+		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d view.RolloutDetail) bool { return d.Phase.Done() })
 		if err != nil {
 			return err
 		}
 		a.check(d.Phase == holdfast.Complete && d.Harmed == 0, "nothing showed: the release is %s with %d harmed", d.Phase, d.Harmed)
-		if d, err = a.watch(ctx, r.ID, 3*time.Minute, func(d console.RolloutDetail) bool { return d.Harmed >= 3 }); err != nil {
+		if d, err = a.watch(ctx, r.ID, 3*time.Minute, func(d view.RolloutDetail) bool { return d.Harmed >= 3 }); err != nil {
 			return err
 		}
 		_, first := a.struck(d.Bundle.Digest)

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 var leader = Drill{
@@ -28,7 +28,7 @@ strikes.`,
 		}
 		for i := range 3 {
 			n := 1 + (i*len(a.hosts)+a.random.IntN(len(a.hosts)))/3
-			if err := a.killAt(ctx, r.ID, func(d console.RolloutDetail) bool { return d.Admitted >= n || d.Phase.Done() }); err != nil {
+			if err := a.killAt(ctx, r.ID, func(d view.RolloutDetail) bool { return d.Admitted >= n || d.Phase.Done() }); err != nil {
 				return err
 			}
 		}
@@ -41,10 +41,10 @@ strikes.`,
 			return err
 		}
 		a.note("a lethal release begins")
-		if err := a.killAt(ctx, r.ID, func(d console.RolloutDetail) bool { return d.Harmed > 0 }); err != nil {
+		if err := a.killAt(ctx, r.ID, func(d view.RolloutDetail) bool { return d.Harmed > 0 }); err != nil {
 			return err
 		}
-		if err := a.killAt(ctx, r.ID, func(d console.RolloutDetail) bool { return d.Phase.Recalling() }); err != nil {
+		if err := a.killAt(ctx, r.ID, func(d view.RolloutDetail) bool { return d.Phase.Recalling() }); err != nil {
 			return err
 		}
 		d, err := a.watch(ctx, r.ID, 2*time.Minute, recalled)
@@ -64,7 +64,7 @@ strikes.`,
 
 // killAt kills the server at a moment of a rollout, as a crash would, and
 // starts it again.
-func (a *act) killAt(ctx context.Context, id holdfast.ReleaseID, when func(console.RolloutDetail) bool) error {
+func (a *act) killAt(ctx context.Context, id holdfast.ReleaseID, when func(view.RolloutDetail) bool) error {
 	d, err := a.watch(ctx, id, 2*time.Minute, when)
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 var outage = Drill{
@@ -26,8 +26,8 @@ The seed decides when each of the two happens.`,
 		if err != nil {
 			return err
 		}
-		admitted := func(n int) func(console.RolloutDetail) bool {
-			return func(d console.RolloutDetail) bool { return d.Admitted >= n || d.Phase.Done() }
+		admitted := func(n int) func(view.RolloutDetail) bool {
+			return func(d view.RolloutDetail) bool { return d.Admitted >= n || d.Phase.Done() }
 		}
 		if _, err := a.watch(ctx, r.ID, time.Minute, admitted(1+a.random.IntN(4))); err != nil {
 			return err
@@ -72,7 +72,7 @@ The seed decides when each of the two happens.`,
 }
 
 // noted returns when a note of a rollout's first said something, since a moment.
-func noted(d console.RolloutDetail, what string, since time.Time) (at time.Time) {
+func noted(d view.RolloutDetail, what string, since time.Time) (at time.Time) {
 	for _, e := range d.Timeline { // latest first
 		if e.Kind == "note" && strings.Contains(e.Summary, what) && e.At.After(since) {
 			at = e.At

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 var silence = Drill{
@@ -27,7 +27,7 @@ The seed decides how long after activation the wire is cut.`,
 		}
 		a.note("a release begins; hosts that take it are cut off %v later", after)
 		cut := map[*host]bool{}
-		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d console.RolloutDetail) bool {
+		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d view.RolloutDetail) bool {
 			for _, h := range a.hosts {
 				if cut[h] {
 					continue

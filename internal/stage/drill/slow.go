@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/stage"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 var slow = Drill{
@@ -40,7 +40,7 @@ The seed decides in which order hosts launch what they launch.`,
 			return err
 		}
 		a.note("rehearsal found nothing wrong with the build, and it is released")
-		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d console.RolloutDetail) bool { return d.Phase.Done() })
+		d, err := a.watch(ctx, r.ID, 2*time.Minute, func(d view.RolloutDetail) bool { return d.Phase.Done() })
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ The seed decides in which order hosts launch what they launch.`,
 		if err != nil {
 			return err
 		}
-		a.check(!slices.ContainsFunc(all, func(h console.HostRow) bool { return h.Report.Running[holdfast.Agent] == r.Bundle.Digest }), "no host runs the build any more")
+		a.check(!slices.ContainsFunc(all, func(h view.HostRow) bool { return h.Report.Running[holdfast.Agent] == r.Bundle.Digest }), "no host runs the build any more")
 		return nil
 	},
 }

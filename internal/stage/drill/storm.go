@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
-	"github.com/holdfast-security/holdfast/internal/edge/console"
 	"github.com/holdfast-security/holdfast/internal/stage"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // stormRate is launches a second: a busy host.
@@ -46,7 +46,7 @@ order hosts launch them.`,
 		}
 		noticed := time.Now()
 		a.note("%d hosts stopped the rule by themselves", stopped)
-		d, err := a.watch(ctx, r.ID, time.Minute, func(d console.RolloutDetail) bool { return d.Phase == holdfast.Paused || d.Phase.Done() })
+		d, err := a.watch(ctx, r.ID, time.Minute, func(d view.RolloutDetail) bool { return d.Phase == holdfast.Paused || d.Phase.Done() })
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (a *act) stopping(ctx context.Context, id holdfast.ReleaseID, want int) (n 
 func (a *act) findings(ctx context.Context, b holdfast.Digest) (most int, err error) {
 	by := map[holdfast.HostID]int{}
 	for page := 1; ; page++ {
-		var p console.FindingPage
+		var p view.FindingPage
 		if err := a.Admin.Get(ctx, "/api/v1/findings?size=500&page="+strconv.Itoa(page), &p); err != nil {
 			return 0, err
 		}

@@ -1,6 +1,10 @@
 package apiv1
 
-import "github.com/holdfast-security/holdfast"
+import (
+	"fmt"
+
+	"github.com/holdfast-security/holdfast"
+)
 
 // Drill is the result of a drill, as it is put on the record. Times are in
 // seconds, and null where a drill has no such thing.
@@ -26,4 +30,22 @@ func (d Drill) Validate() error {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "not the result of a drill", Do: "send what holdfast drill prints with --json"}
 	}
 	return nil
+}
+
+// Sentence tells the result to people.
+func (d Drill) Sentence() string {
+	held := "what it was to show was so"
+	if !d.Held {
+		held = "NOT everything it was to show was so"
+	}
+	s := fmt.Sprintf("drill %s on %d hosts (%s): %s; %d had the fault, %d were harmed, %d need hands", d.Name, d.Hosts, d.Fault, held, d.Exposed, d.Harmed, d.HostsNeedingHands)
+	for _, t := range []struct {
+		what    string
+		seconds *float64
+	}{{"known after", d.Detect}, {"halted after", d.Halt}, {"back after another", d.Recover}} {
+		if t.seconds != nil {
+			s += fmt.Sprintf(", %s %.1f s", t.what, *t.seconds)
+		}
+	}
+	return s
 }
