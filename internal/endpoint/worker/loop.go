@@ -11,6 +11,10 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 )
 
+// tick is how often the loop turns without events. The guard expects four beats
+// a second.
+const tick = 100 * time.Millisecond
+
 // look is how often budgets and drop counts are looked at.
 const look = time.Second
 
