@@ -12,7 +12,7 @@ type host struct {
 	stratum holdfast.Stratum // of Attributes
 	heard   time.Time        // last beat; zero if none since this fleet was made
 	present bool             // heard within two heartbeats
-	treated bool             // of any release: left out of outage detection
+	treated bool             // by a release that may still silence it: left out of outage detection
 	queued  bool             // in the wheel
 	fresh   bool             // reported since it connected: what is stored of it may be old
 	saved   time.Time        // when LastSeen was last stored
@@ -254,9 +254,31 @@ func (f *Fleet) Beat(id holdfast.HostID, at time.Time) {
 	for _, s := range h.seats {
 		f.settle(s, at)
 	}
+	f.witness(h, at)
 	for _, s := range h.seats {
 		f.draw(s, at)
 	}
+}
+
+// witness sees whether a host's presence says something about our own outages:
+// not while it has what a release under way gave it, or what a completed one gave
+// it less than a window ago.
+func (f *Fleet) witness(h *host, at time.Time) {
+	treated := false
+	for _, s := range h.seats {
+		a, r := s.treated, s.release
+		if a != nil && !s.settled && (r.Phase != holdfast.Complete || f.Observed(a.At, at) < r.Fast) {
+			treated = true
+		}
+	}
+	switch {
+	case treated == h.treated:
+	case treated:
+		f.outages.treat(h.present)
+	case h.present:
+		f.outages.untreated++
+	}
+	h.treated = treated
 }
 
 func (f *Fleet) hear(h *host, at time.Time) {
