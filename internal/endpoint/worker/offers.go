@@ -183,7 +183,14 @@ func (f *follower) act(d loader.Decision) {
 		log.Info("waiting", "cause", string(d.Cause), "reason", d.Reason)
 	case loader.Refuse:
 		log.Warn("refused", "cause", string(d.Cause), "reason", d.Reason)
-		f.state.decline(d.Lease, "refused "+d.Digest.Short()+": "+d.Reason)
+		why := "refused " + d.Digest.Short() + ": " + d.Reason
+		if d.Cause == loader.NoLease {
+			// The server took the offer back. That is its word, not this host's,
+			// which would never be offered the release again.
+			f.state.refuse(why)
+			return
+		}
+		f.state.decline(d.Lease, why)
 	}
 }
 

@@ -113,6 +113,21 @@ func TestARefusalIsReported(t *testing.T) {
 	}
 }
 
+// A lease that the server does not renew is the server's word. This host would
+// take the release if it were offered again, and must not say otherwise.
+func TestALeaseThatWasTakenBackIsNotDeclined(t *testing.T) {
+	for cause, declined := range map[loader.Cause]string{loader.NoLease: "", loader.TestLoad: "l1"} {
+		l := &ruling{answers: []loader.Decision{{Action: loader.Refuse, Cause: cause, Digest: wanted, Lease: "l1", Reason: "why"}, {Action: loader.Propose, Channel: holdfast.Rules, Digest: wanted, Lease: "l2"}}}
+		f, guard, offers := follow(t, l)
+		offers <- offer()
+		offers <- offer()
+		guard.await(t, lifeline.Propose)
+		if r := f.state.report(time.Now()); r.Declined != declined || r.Reason == "" {
+			t.Errorf("%s: declined %q because %q", cause, r.Declined, r.Reason)
+		}
+	}
+}
+
 func TestMetadataIsFollowedWithoutOffers(t *testing.T) {
 	again := holdfast.DigestOf([]byte("again"))
 	_, guard, _ := follow(t, &ruling{orders: loader.Orders{
