@@ -35,8 +35,9 @@ type Config struct {
 	// Heartbeat is how often to speak until the server says how often: 60 s. A
 	// tenth of a second is the least.
 	Heartbeat time.Duration
-	// Patience is the longest pause between attempts to connect: ten heartbeats,
-	// at most five minutes. The server may ask for more.
+	// Patience is the longest pause between attempts to connect: four heartbeats,
+	// at most five minutes. The server may ask for more. A server that was away
+	// believes in silence six heartbeats after it is back.
 	Patience time.Duration
 	Dial     DialFunc // nil: the network
 }
@@ -292,7 +293,7 @@ func (l *Link) pause(failures int, retryAfter time.Duration) time.Duration {
 	beat := l.heartbeat()
 	most := l.cfg.Patience
 	if most == 0 {
-		most = min(10*beat, 5*time.Minute)
+		most = min(4*beat, 5*time.Minute)
 	}
 	d := most
 	if failures < 16 {
