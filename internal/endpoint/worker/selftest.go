@@ -9,11 +9,6 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 )
 
-// selfTestRound is how many evaluations a turn of the loop makes at least. An
-// idle host proves its content on self-test events, so that probation ends by
-// work done and not by the clock alone.
-const selfTestRound = 64
-
 // selfTest runs events of our own through an engine. It has an evaluator to
 // itself, so that what it evaluates counts in no correlation, and makes no
 // findings.
