@@ -57,22 +57,25 @@ func (c *consented) version() int64 {
 
 // restore reads the policy that was in force before the restart. One that its
 // organisation's keys do not verify any more counts for nothing: the keys are
-// the host's own configuration.
-func (l *Loader) restore() error {
+// the host's own configuration. Nor does one that cannot be read keep a worker
+// from starting: the server's is fetched before anything is activated.
+func (l *Loader) restore() {
 	if len(l.cfg.Consent.Keys) == 0 || l.cfg.State == "" {
-		return nil
+		return
 	}
 	env, err := readEnvelope(filepath.Join(l.cfg.State, consentFile))
-	if err != nil || env == nil {
-		return err
+	if err == nil && env == nil {
+		return
 	}
-	p, err := l.verify(env)
+	var p *consent.Policy
+	if err == nil {
+		p, err = l.verify(env)
+	}
 	if err != nil {
-		l.consent.trouble = "the policy kept here is not believed any more: " + err.Error()
-		return nil
+		l.consent.trouble = "the policy kept here cannot be read or is not believed any more: " + err.Error()
+		return
 	}
 	l.consent = consented{policy: p, envelope: env}
-	return nil
 }
 
 // learn asks the file and the server whether there is a newer policy. What

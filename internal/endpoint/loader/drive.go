@@ -58,9 +58,7 @@ func New(cfg Config) (*Loader, error) {
 		return nil, err
 	}
 	l := &Loader{cfg: cfg}
-	if err := l.restore(); err != nil {
-		return nil, err
-	}
+	l.restore()
 	return l, l.memory.load(cfg.State)
 }
 
