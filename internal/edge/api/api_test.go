@@ -69,6 +69,11 @@ func (p *played) PutConsent(_ context.Context, org holdfast.OrgID, _ []byte, key
 	return consent.Policy{Org: org, Version: 2}, nil
 }
 
+func (p *played) Drill(_ context.Context, d apiv1.Drill, by string) error {
+	p.decided = append(p.decided, by+": "+d.Sentence())
+	return nil
+}
+
 // Listen implements Changes.
 func (p *played) Listen(ctx context.Context, f func(view.Topic)) {
 	f(view.TopicFindings)
@@ -124,6 +129,24 @@ func TestWhoMayDoWhatIsTheTable(t *testing.T) {
 			if err := clients[role].Do(t.Context(), method, path, nil, nil); holdfast.KindOf(err) != holdfast.Denied {
 				t.Errorf("%s as %s: %v", r.pattern, role, err)
 			}
+		}
+	}
+}
+
+func TestTheResultOfADrillIsPutOnTheRecord(t *testing.T) {
+	p, clients := open(t)
+	c, halted := clients[holdfast.Operator], 7.25
+	d := apiv1.Drill{Name: "silence", Fault: "hosts are cut off", Seed: 1, Hosts: 24, Held: true, Halt: &halted, Exposed: 5, Harmed: 5}
+	if err := c.Post(t.Context(), "/api/v1/drills", d, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := "operator: drill silence on 24 hosts (hosts are cut off): what it was to show was so; 5 had the fault, 5 were harmed, 0 need hands, halted after 7.2 s"
+	if len(p.decided) != 1 || p.decided[0] != want {
+		t.Errorf("%q", p.decided)
+	}
+	for _, bad := range []apiv1.Drill{{}, {Name: "silence"}, {Name: "a\nb", Hosts: 1}, {Name: "silence", Hosts: 1, Harmed: -1}} {
+		if err := c.Post(t.Context(), "/api/v1/drills", bad, nil); holdfast.KindOf(err) != holdfast.Invalid {
+			t.Errorf("%+v: %v", bad, err)
 		}
 	}
 }

@@ -138,11 +138,7 @@ func (a *act) times(d view.RolloutDetail) {
 		a.r.Detect = since(d.Started, d.Harms[n-1].At)
 	}
 	a.r.Halt = since(d.Started, halted)
-	for _, e := range d.Timeline {
-		if e.Kind == "recalled" {
-			a.r.Recover = since(halted, e.At)
-		}
-	}
+	a.r.Recover = since(halted, entry(d, "recalled"))
 }
 
 // entry returns when something was first put on the record about a rollout.

@@ -227,9 +227,10 @@ func (f *field) watch(ctx context.Context, id holdfast.ReleaseID, limit time.Dur
 // over reports whether a rollout has come to its end, here or there.
 func over(d view.RolloutDetail) bool { return d.Phase == holdfast.Complete || recalled(d) }
 
-// recalled reports whether every host has given a release back.
+// recalled reports whether every host has given a release back, and the record
+// says so.
 func recalled(d view.RolloutDetail) bool {
-	return d.Phase.Recalling() && d.Recall.Back >= d.Recall.Hosts
+	return d.Phase.Recalling() && d.Recall.Back >= d.Recall.Hosts && !entry(d, "recalled").IsZero()
 }
 
 // halt recalls what the procedure did not, complete or not, as a person does,

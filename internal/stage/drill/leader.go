@@ -18,14 +18,16 @@ is done twice.
 
 The seed decides when the good release is interrupted, and when the lethal one
 strikes.`,
+	bare: true, // the good release is their first
 	cast: func(a *act) cast {
 		return cast{hosts: a.o.Hosts, worker: "drill/agent-twin", recording: cycle(), rate: 4}
 	},
 	play: func(ctx context.Context, a *act) error {
-		r, b, err := a.honest(ctx, "good", quiet(2))
+		r, b, err := a.honest(ctx, "base", quiet(1))
 		if err != nil {
 			return err
 		}
+		a.base = b
 		for i := range 3 {
 			n := 1 + (i*len(a.hosts)+a.random.IntN(len(a.hosts)))/3
 			if err := a.killAt(ctx, r.ID, func(d view.RolloutDetail) bool { return d.Admitted >= n || d.Phase.Done() }); err != nil {

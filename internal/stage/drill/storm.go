@@ -50,7 +50,7 @@ order hosts launch them.`,
 		if err != nil {
 			return err
 		}
-		a.check(d.Phase == holdfast.Paused, "with %d hosts admitted the release is %s: %s", d.Admitted, d.Phase, d.Why)
+		a.check(d.Phase == holdfast.Paused, "with %d of %d hosts admitted the release is %s, for a person to look", d.Admitted, len(a.hosts), d.Phase)
 		a.check(d.Harmed == 0, "no host was harmed: its other rules and its events go on")
 		a.r.Detect, a.r.Halt = since(d.Started, noticed), since(d.Started, entry(d, "storm"))
 

@@ -2,6 +2,8 @@ package apiv1
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -26,7 +28,8 @@ type Drill struct {
 
 // Validate reports what makes it no result.
 func (d Drill) Validate() error {
-	if d.Name == "" || len(d.Name) > 40 || len(d.Fault) > 400 || d.Hosts < 1 || d.Exposed < 0 || d.Harmed < 0 || d.HostsNeedingHands < 0 {
+	if d.Name == "" || len(d.Name) > 40 || len(d.Fault) > 400 || strings.ContainsFunc(d.Name+d.Fault, unicode.IsControl) ||
+		d.Hosts < 1 || d.Exposed < 0 || d.Harmed < 0 || d.HostsNeedingHands < 0 {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "not the result of a drill", Do: "send what holdfast drill prints with --json"}
 	}
 	return nil
