@@ -10,16 +10,15 @@ import (
 )
 
 // latentAfter is how many heartbeats after a worker's start a latent fault
-// strikes, at least: the release is on every host by then. In production that
-// is three quarters of an hour.
-const latentAfter = 45
+// strikes, at least: the release is on every host by then. In production a
+// heartbeat is a minute, so that is more than an hour.
+const latentAfter = 65
 
 var latent = Drill{
 	Name:  "latent",
 	Short: "a fault that shows only long after the release is on every host",
-	Long: `The lethal rule of 19 July, but the program it looks for runs only three quarters
-of an hour (on the drill's clock: that many seconds) after each start. By then the
-release has passed every window and is on every host; nobody is left to compare
+	Long: `The lethal rule of 19 July, but the program it looks for runs only more than an hour
+(on the drill's clock: a minute is a second) after each start. By then the release has passed every window and is on every host; nobody is left to compare
 with, and no procedure can tell. What is exposed by then is what such a fault can
 harm. A person sees the dead workers, and halts: the recall works late as well.
 
