@@ -277,6 +277,26 @@ func TestHaltedRolloutShowsHarmEvidenceAndRecall(t *testing.T) {
 	}
 }
 
+// A fault that shows long after the release is complete harms hosts all the
+// same, and who was harmed late is not clean any more.
+func TestLateHarmOfACompleteReleaseIsShown(t *testing.T) {
+	w := newWorld(t, false)
+	if p := w.pass(600, holdfast.Complete); p != holdfast.Complete {
+		t.Fatalf("phase %s", p)
+	}
+	w.pass(30)
+	before := w.rollout()
+	for _, h := range w.hosts[:4] {
+		h.Report.Crashes++
+		w.service.Reported(t.Context(), h.ID, h.Report, w.now)
+	}
+	w.pass(5)
+	d := w.rollout()
+	if d.Phase != holdfast.Complete || d.Harmed != 4 || d.Clean != before.Clean-4 || len(d.Harms) < 4 {
+		t.Errorf("%s: %d harmed and %d clean of %d, %d rows", d.Phase, d.Harmed, d.Clean, before.Clean, len(d.Harms))
+	}
+}
+
 func TestFindingsAreSearchedAndPaged(t *testing.T) {
 	w := newWorld(t, false)
 	var all []holdfast.Finding

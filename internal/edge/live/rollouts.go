@@ -33,6 +33,7 @@ type stand struct {
 	driven  bool
 	byRing  map[int]map[holdfast.Arm]store.ArmCounts
 	harmed  map[int]int // treated hosts, by ring
+	late    map[int]int // of those, hosts that were clean before
 	started time.Time
 }
 
@@ -56,10 +57,11 @@ func (s *Source) stand(ctx context.Context, r holdfast.Rollout) (st stand, err e
 	if st.byRing, err = s.Store.CountAdmissions(ctx, r.Release); err != nil {
 		return st, err
 	}
-	st.harmed = map[int]int{}
+	st.harmed, st.late = map[int]int{}, map[int]int{}
 	for _, b := range st.state.Blocks {
 		for _, c := range b.Cells {
-			st.harmed[c.Ring] += c.HarmedTreated
+			st.harmed[c.Ring] += c.HarmedTreated + c.LateHarmedTreated
+			st.late[c.Ring] += c.LateHarmedTreated
 		}
 	}
 	if st.state.Collapsed {
@@ -77,7 +79,7 @@ func (s *Source) stand(ctx context.Context, r holdfast.Rollout) (st stand, err e
 // ownRings counts again by the rings that hosts are in. A small fleet's rings
 // after the first are paced as one, and its rows name that one.
 func (s *Source) ownRings(ctx context.Context, st *stand) error {
-	st.byRing, st.harmed = map[int]map[holdfast.Arm]store.ArmCounts{}, map[int]int{}
+	st.byRing, st.harmed, st.late = map[int]map[holdfast.Arm]store.ArmCounts{}, map[int]int{}, map[int]int{}
 	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: st.ID}, func(a holdfast.Admission) error {
 		ring := st.Release.Rings.Of(a.Host)
 		if st.byRing[ring] == nil {
@@ -98,8 +100,13 @@ func (s *Source) ownRings(ctx context.Context, st *stand) error {
 	}
 	harms, err := s.Store.Harms(ctx, st.ID, 0, 10_000)
 	for _, h := range harms {
-		if h.First && h.Arm == holdfast.New && h.After <= st.policy.Fast {
-			st.harmed[st.Release.Rings.Of(h.Host)]++
+		if !h.First || h.Arm != holdfast.New {
+			continue
+		}
+		ring := st.Release.Rings.Of(h.Host)
+		st.harmed[ring]++
+		if h.After > st.policy.Fast {
+			st.late[ring]++
 		}
 	}
 	return err
@@ -125,7 +132,7 @@ func (st *stand) row(f *snapshot) view.RolloutRow {
 		n, p := st.byRing[i][holdfast.New], st.byRing[i][holdfast.Placebo]
 		g := view.RingProgress{
 			Ring: r, Opens: st.Release.Rings.Opens(i, st.Signed), Eligible: max(eligible[i], n.Admitted),
-			Admitted: n.Admitted, Placebo: p.Admitted, Clean: n.Clean, Harmed: st.harmed[i], Recalled: n.Returned,
+			Admitted: n.Admitted, Placebo: p.Admitted, Clean: max(0, n.Clean-st.late[i]), Harmed: st.harmed[i], Recalled: n.Returned,
 		}
 		if i < len(st.state.Rings) && !st.state.Rings[i].Opened.IsZero() {
 			g.Opens = st.state.Rings[i].Opened
