@@ -6,8 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 
 	sigmago "github.com/bradleyjkemp/sigma-go"
 	"github.com/bradleyjkemp/sigma-go/evaluator"
@@ -28,20 +28,20 @@ type agreement struct {
 	WithSigmaGo    int
 	SigmaGoErrors  int // verdicts it could not give
 	disagreements  map[string]*disagreement
+	noVerdict      map[string]map[string]bool // rules, by why sigma-go gives none
 	sigmaGoByRule  map[string]*evaluator.RuleEvaluator
 	unparsedByPeer int
 }
 
 type disagreement struct {
-	rule        *sigma.Rule
-	ours        bool
-	count       int
-	sentence    string
-	firstRecord *scan.Record
+	rule  *sigma.Rule
+	ours  bool
+	count int
+	cause cause
 }
 
-// agree runs over n files of the regression data and n generated events, most of
-// them written to match a rule.
+// agree runs over the regression data and n generated events, most of them
+// written to match a rule.
 func agree(w io.Writer, dir string, seed uint64, n int) error {
 	set, err := load(dir)
 	if err != nil {
@@ -53,7 +53,7 @@ func agree(w io.Writer, dir string, seed uint64, n int) error {
 	for _, p := range problems {
 		left[p.Rule] = left[p.Rule] || !p.Warning
 	}
-	a := &agreement{disagreements: map[string]*disagreement{}, sigmaGoByRule: map[string]*evaluator.RuleEvaluator{}}
+	a := &agreement{disagreements: map[string]*disagreement{}, noVerdict: map[string]map[string]bool{}, sigmaGoByRule: map[string]*evaluator.RuleEvaluator{}}
 	err = ruleFiles(dir, func(string) bool { return true }, func(_ string, data []byte) {
 		rule, err := sigmago.ParseRule(data)
 		if err != nil {
@@ -89,9 +89,7 @@ func agree(w io.Writer, dir string, seed uint64, n int) error {
 			return err
 		}
 		defer f.Close()
-		if files++; files > n {
-			return filepath.SkipAll
-		}
+		files++
 		return scan.Records(f, each, func(int, error) {})
 	})
 	if err != nil {
@@ -101,6 +99,7 @@ func agree(w io.Writer, dir string, seed uint64, n int) error {
 	for range n {
 		each(g.next())
 	}
+	fmt.Fprintf(w, "%d files of regression data, %d generated events (seed %d):\n", files, n, seed)
 	a.print(w)
 	return nil
 }
@@ -127,25 +126,38 @@ func (a *agreement) compare(set sigma.Set, left map[string]bool, r *scan.Record,
 		}
 		peer := a.sigmaGoByRule[rule.ID]
 		if peer == nil {
-			a.SigmaGoErrors++
+			a.refused(rule, "the rule is not parsed")
 			continue
 		}
 		result, err := peer.Matches(context.Background(), m)
 		if err != nil {
-			a.SigmaGoErrors++
+			a.refused(rule, err.Error())
 			continue
 		}
 		if result.Match != ours {
 			a.WithSigmaGo++
 			d := a.disagreements[rule.ID]
 			if d == nil {
-				d = &disagreement{rule: rule, ours: ours, sentence: decide(rule), firstRecord: r}
+				d = &disagreement{rule: rule, ours: ours, cause: causeOf(peer.Rule, ref, m)}
 				a.disagreements[rule.ID] = d
 			}
 			d.count++
 		}
 	}
 }
+
+// refused notes that sigma-go gives no verdict.
+func (a *agreement) refused(r *sigma.Rule, why string) {
+	a.SigmaGoErrors++
+	why = theRule.ReplaceAllString(why, "…")
+	if a.noVerdict[why] == nil {
+		a.noVerdict[why] = map[string]bool{}
+	}
+	a.noVerdict[why][r.ID] = true
+}
+
+// theRule is what of an error's text differs between rules.
+var theRule = regexp.MustCompile(`(search \S+|can't expand \S+,|: \[.*)`)
 
 // hasKeyword leaves keyword rules out: sigma-go has no whole event to search.
 func hasKeyword(r *sigma.Rule) bool {
@@ -167,81 +179,4 @@ func hasKeyword(r *sigma.Rule) bool {
 		}
 	}
 	return false
-}
-
-// decide names the sentence of the specification about what sigma-go does
-// differently in a rule: the first of these that the rule uses.
-func decide(r *sigma.Rule) string {
-	uses := map[string]bool{}
-	var walk func(n *sigma.Node)
-	walk = func(n *sigma.Node) {
-		if n.Item != nil {
-			for _, m := range n.Item.Modifiers {
-				uses[m] = true
-			}
-			for _, l := range n.Item.Values {
-				switch {
-				case l.Kind == sigma.Nothing:
-					uses["null"] = true
-				case l.Text == "":
-					uses["empty"] = true
-				case strings.ContainsAny(l.Text, "*?"):
-					uses["wildcard"] = true
-				}
-				if strings.Contains(l.Text, `\`) {
-					uses["backslash"] = true
-				}
-				for _, c := range l.Text {
-					if c > 127 {
-						uses["unicode"] = true
-					}
-				}
-			}
-		}
-		for i := range n.Kids {
-			walk(&n.Kids[i])
-		}
-	}
-	for i := range r.Detection.Searches {
-		walk(&r.Detection.Searches[i].Node)
-	}
-	for _, s := range []struct{ use, sentence string }{
-		{"fieldref", "Modifiers, fieldref: “A field reference can be used to compare fields of matched events directly at query/matching time.”"},
-		{"windash", "Modifiers, windash: “Creates all possible permutations of the -, /, – (en dash), — (em dash), and ― (horizontal bar) characters.”"},
-		{"exists", "Modifiers, exists: “this check only verifies the presence of a field, not its value, be it empty or null.”"},
-		{"re", "Modifiers, re: “Regex is matched case-sensitive by default.”"},
-		{"null", "Special Field Values: “A null value is defined with null.”"},
-		{"empty", "Special Field Values: “An empty value is defined with ''.”"},
-		{"cidr", "Modifiers, cidr: “The value is handled as a CIDR network range specification.”"},
-		{"unicode", "General: “All values are treated as case-insensitive strings.”"},
-		{"wildcard", "String Wildcard: “? to replace a single mandatory character, * to replace an unbounded length wildcard.”"},
-		{"backslash", "Escape Character: “Plain backslash not followed by a wildcard can be expressed as single \\ or double backslash \\\\.”"},
-	} {
-		if uses[s.use] {
-			return s.sentence
-		}
-	}
-	return "General: “All values are treated as case-insensitive strings.”"
-}
-
-func (a *agreement) print(w io.Writer) {
-	fmt.Fprintf(w, "%d verdicts: %d disagreements with the naive reference, %d with sigma-go v0.6.6 (in %d rules); it gave none in %d cases\n\n",
-		a.Verdicts, a.WithReference, a.WithSigmaGo, len(a.disagreements), a.SigmaGoErrors)
-	bySentence := map[string][]*disagreement{}
-	for _, d := range a.disagreements {
-		bySentence[d.sentence] = append(bySentence[d.sentence], d)
-	}
-	var sentences []string
-	for s := range bySentence {
-		sentences = append(sentences, s)
-	}
-	slices.Sort(sentences)
-	for _, s := range sentences {
-		fmt.Fprintln(w, s)
-		ds := bySentence[s]
-		slices.SortFunc(ds, func(x, y *disagreement) int { return strings.Compare(x.rule.File, y.rule.File) })
-		for _, d := range ds {
-			fmt.Fprintf(w, "  %s: here %v, there %v, on %d events (%s)\n", d.rule.ID, d.ours, !d.ours, d.count, d.rule.File)
-		}
-	}
 }

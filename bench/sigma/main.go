@@ -54,7 +54,7 @@ func main() {
 		sample  = flag.Int("sample", 200, "events for each peer's run with all rules; five times as many with the Linux rules")
 		hostile = flag.Float64("hostile", 0.01, "share of events written to match a rule")
 		profile = flag.String("cpuprofile", "", "write a profile of the routed run here, and leave the peers out")
-		compare = flag.Int("agree", 0, "instead, compare verdicts with the naive reference and sigma-go on so many files of the regression data and as many generated events")
+		compare = flag.Int("agree", 0, "instead, compare verdicts with the naive reference and sigma-go on the regression data and so many generated events; prints Markdown")
 		hot     = flag.Bool("hot", false, "print which rules are evaluated most, and leave the rest out")
 		asJSON  = flag.Bool("json", false, "print one JSON object")
 	)
