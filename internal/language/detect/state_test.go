@@ -190,3 +190,26 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkAppendState is what saving a full correlation costs the loop: 4,096
+// groups with 65,536 entries.
+func BenchmarkAppendState(b *testing.B) {
+	set, problems := sigma.Parse("test.yml", []byte(logins+correlationOf("event_count", "  rules: [failed]\n  condition: {gte: 20}\n")))
+	if len(problems) > 0 {
+		b.Fatal(problems)
+	}
+	e, _ := detect.Compile(set, detect.Options{Classes: []*ocsf.Class{loginClass}})
+	v := e.NewEvaluator()
+	for i := range 1 << 16 {
+		v.Evaluate(login(i>>12, "fail", fmt.Sprint("user", i&4095), "", 0), func(*detect.Match) {})
+	}
+	var state []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		var left int
+		if state, left = v.AppendState(state[:0], 8<<20); left > 0 {
+			b.Fatal(left)
+		}
+	}
+	b.ReportMetric(float64(len(state)), "bytes")
+}

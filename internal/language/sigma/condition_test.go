@@ -173,7 +173,8 @@ func glob(pattern, name string) bool {
 func sameMeaning(t interface {
 	Helper()
 	Errorf(string, ...any)
-}, text string) (understood bool) {
+}, text string,
+) (understood bool) {
 	t.Helper()
 	parsed, ok := parsedCondition(text)
 	for bits := range 1 << len(conditionSearches) {
