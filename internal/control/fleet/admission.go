@@ -144,6 +144,9 @@ func (f *Fleet) RestoreAdmission(stored holdfast.Admission, kinds []holdfast.Har
 	a.cell.arm(a.Arm).Drawn++
 	a.count()
 	s := h.seatOf(r)
+	if a.Arm == holdfast.New && s.treated != nil && !s.settled {
+		r.outstanding-- // it had declined, and could then be drawn again
+	}
 	f.seatAdmission(s, a)
 	if a.Arm == holdfast.New {
 		switch {

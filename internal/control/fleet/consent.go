@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -67,6 +68,21 @@ func (f *Fleet) asked(r *release, h *host) consent.Release {
 	return consent.Release{
 		Channel: r.Channel, Version: r.Version, Critical: r.Critical, Signed: r.Signed, Newest: newest,
 		Opens: r.Rings.Opens(r.Rings.Of(h.ID), r.Signed), General: r.Rings.Opens(len(r.Rings)-1, r.Signed),
+	}
+}
+
+// reconsider forgets what a host declined when it keeps to another policy than
+// then: it may be drawn again. A host may have a policy that came by another
+// road than ours.
+func (h *host) reconsider() {
+	for _, s := range h.seats {
+		if a := s.treated; a != nil && a.Block != Late && a.Activated.IsZero() && strings.HasPrefix(a.Why, declinedBecause) && !s.settled {
+			s.treated = nil
+			s.release.outstanding--
+		}
+		if a := s.control; a != nil && strings.HasPrefix(a.Why, declinedBecause) {
+			s.control = nil
+		}
 	}
 }
 

@@ -140,6 +140,47 @@ func TestAPauseWithdrawsOffersAndNotRecalls(t *testing.T) {
 	}
 }
 
+// TestADeclinedReleaseIsOfferedUnderAnotherPolicy: a host refused by a policy
+// that only it knew, and keeps to a newer one now.
+func TestADeclinedReleaseIsOfferedUnderAnotherPolicy(t *testing.T) {
+	f := listened(2, 1)
+	f.SetRelease(oneRing("r"))
+	now := start.Add(6 * time.Second)
+	f.Open("r", []Opening{opened(0, 1, 0, stratum(0), now.Add(2*time.Second))})
+	f.Beat("h000", now)
+	f.Stored(f.Take())
+	o, _ := f.Desired("h000", now)
+	h, _ := f.Host("h000")
+	h.Report.Declined, h.Report.Reason, h.Report.Consent = o.Lease, "paused", 1
+	f.Reported("h000", h.Report, now)
+	beat(f, 2, now.Add(time.Second))
+	if c := counts(f, "r"); c.Waiting != 1 {
+		t.Fatalf("it refused, and %d wait", c.Waiting)
+	}
+	f.Stored(f.Take())
+	h.Report.Consent = 2
+	f.Reported("h000", h.Report, now.Add(2*time.Second))
+	beat(f, 2, now.Add(2*time.Second))
+	if c := counts(f, "r"); c.Waiting != 2 {
+		t.Errorf("under another policy %d wait", c.Waiting)
+	}
+
+	// What is stored of it counts once after a restart.
+	first := holdfast.Admission{Release: "r", Host: "h000", Org: holdfast.DefaultOrg, Stratum: stratum(0), Arm: holdfast.New, At: start, Left: now, Why: declinedBecause + "paused"}
+	again := first
+	again.Block, again.Left, again.Why = 1, time.Time{}, ""
+	f = listened(2, 1)
+	r := oneRing("r")
+	f.SetRelease(r)
+	f.RestoreAdmission(first, nil)
+	f.RestoreAdmission(again, nil)
+	r.Phase, r.Recalled, r.RecalledAt = holdfast.Halted, []holdfast.OrgID{""}, now
+	f.SetRelease(r)
+	if n := f.Outstanding("r"); n != 1 {
+		t.Errorf("%d hosts may have it", n)
+	}
+}
+
 // TestOneBehindFollowsTheOneBefore: complete for the others, it is given to
 // those who stay one behind when the next one is out.
 func TestOneBehindFollowsTheOneBefore(t *testing.T) {

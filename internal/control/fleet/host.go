@@ -201,7 +201,11 @@ func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time
 	if !alike(h.Report, r) {
 		f.dirty[id] = true // counters alone are stored with the next LastSeen
 	}
+	changed := h.Report.Consent != r.Consent
 	h.Report, h.fresh = r, true
+	if changed {
+		h.reconsider()
+	}
 	f.grow(h, at)
 	for _, s := range h.seats {
 		if a := s.current(); a != nil {

@@ -48,7 +48,9 @@ type director struct{}
 
 func (director) Approve(map[string][]tuf.Approval, time.Time) error { return nil }
 
-func (director) Released(d holdfast.Digest) (tuf.Release, error) { return tuf.Release{Channel: holdfast.Rules, Digest: d, Rings: holdfast.DefaultRings}, nil }
+func (director) Released(d holdfast.Digest) (tuf.Release, error) {
+	return tuf.Release{Channel: holdfast.Rules, Digest: d, Rings: holdfast.DefaultRings}, nil
+}
 
 const rule = `title: Shell spawned by a web server
 id: 5f0e2a61-6f5c-4f0d-9d0e-1a7d0f3c1b01
