@@ -88,9 +88,8 @@ type HostReport struct {
 	// Suspended lists rules of Running that the host has stopped because each
 	// took more than its budget; at most 32.
 	Suspended []Suspension `json:"suspended,omitempty"`
-	// EventNs is how long evaluating one event takes, in nanoseconds: the mean
-	// over the events that were sampled since the worker started; 0 before the
-	// first.
+	// EventNs is how long evaluating one event takes, in nanoseconds: the median
+	// of the last events that were sampled; 0 before the first.
 	EventNs uint64 `json:"event_ns,omitempty"`
 	// Costs are the rules of Running that take the most of it, the dearest
 	// first; at most 8.

@@ -23,43 +23,48 @@ type cause struct{ what, section, sentence string }
 var (
 	escapes = cause{
 		"A backslash before a backslash or wildcard is an escape. sigma-go compares it as written.",
-		"Rules, Escaping",
-		"Plain backslash not followed by a wildcard can be expressed as single \\ or double backslash \\\\.",
+		"Rules, Detection, Escape Character",
+		"The backslash character `\\` is used for escaping of wildcards `*` and `?` as well as the backslash character itself.",
 	}
 	wildcards = cause{
 		"`*` and `?` in a value stand for other characters. sigma-go compares them as written.",
-		"Rules, String Wildcard",
-		"? to replace a single mandatory character; * to replace an unbounded length wildcard.",
+		"Rules, Detection, General",
+		"You can use wildcard characters `*` and `?` in strings.",
 	}
 	nulls = cause{
 		"null is a field without a value. sigma-go compares with the text “null”, or with nothing.",
-		"Rules, Special Field Values",
-		"A null value is defined with null.",
+		"Rules, Detection, Special Field Values",
+		"A null value is defined with `null`.",
 	}
 	empties = cause{
 		"The empty text is a value; a field that is absent has none. sigma-go takes both for the same.",
-		"Rules, Special Field Values",
-		"An empty value is defined with ''.",
+		"Rules, Detection, Special Field Values",
+		"An empty value is defined with `''`.",
 	}
 	folding = cause{
 		"Letters beyond ASCII are folded too.",
-		"Rules, General",
+		"Rules, Detection, General",
 		"All values are treated as case-insensitive strings.",
 	}
 	expressions = cause{
 		"A regular expression is case-sensitive unless it says otherwise.",
-		"Appendix Modifiers, re",
+		"Modifiers, Regular Expression",
 		"Regex is matched case-sensitive by default.",
 	}
 	numbers = cause{
 		"Numbers are compared as numbers.",
-		"Appendix Modifiers, lt, lte, gt, gte",
-		"Field is compared to a number.",
+		"Modifiers, Numeric Modifiers",
+		"Field is less than the value.",
 	}
 	conditions = cause{
 		"Each part of the rule has the same verdict in both: they are combined differently.",
 		"Rules, Condition",
-		"The condition is the most complex part of the specification and will be subject to change over time; precedence: or, and, not, x of search-identifier, parentheses.",
+		"Operator Precedence (least to most binding).",
+	}
+	absents = cause{
+		"A field that the event lacks has no text. sigma-go compares with the text “<nil>”.",
+		"Modifiers, Generic Modifiers, `contains`",
+		"… such that the value is matched anywhere in the field.",
 	}
 	unexplained = cause{"No single part of the rule explains it.", "", ""}
 )
@@ -104,23 +109,39 @@ func differs(field sigmago.FieldMatcher, v any, ref reference.Event, event map[s
 	if here := reference.Matches(&set.Rules[0].Detection, ref, nil); here == there {
 		return cause{}, false
 	}
+	_, present := event[field.Field]
 	switch {
 	case v == nil:
 		return nulls, true
+	case !present && strings.Contains("<nil>", strings.ToLower(text)):
+		return absents, true
 	case text == "":
 		return empties, true
 	case slices.Contains(mods, "re"):
 		return expressions, true
 	case slices.ContainsFunc(mods, func(m string) bool { return slices.Contains([]string{"lt", "lte", "gt", "gte"}, m) }):
 		return numbers, true
+	case wild(text):
+		return wildcards, true
 	case strings.Contains(text, `\\`) || strings.Contains(text, `\*`) || strings.Contains(text, `\?`):
 		return escapes, true
-	case strings.ContainsAny(text, "*?"):
-		return wildcards, true
 	case strings.ContainsFunc(text, func(r rune) bool { return r > 127 }):
 		return folding, true
 	}
 	return cause{what: fmt.Sprintf("The test %s of the field %s.", strings.Join(mods, "|"), field.Field)}, true
+}
+
+// wild says whether a value has a wildcard that is not escaped.
+func wild(text string) bool {
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && i+1 < len(text) && strings.IndexByte(`\*?`, text[i+1]) >= 0:
+			i++
+		case text[i] == '*' || text[i] == '?':
+			return true
+		}
+	}
+	return false
 }
 
 func (a *agreement) print(w io.Writer) {

@@ -28,9 +28,9 @@ const (
 type costs struct {
 	suspended []bool // by rule
 	spent     []time.Duration
-	asked     []uint64 // in how many sampled events the rule was a candidate
-	dear      []uint64 // in how many of them it took dear or more
-	whole     time.Duration
+	asked     []uint64          // in how many sampled events the rule was a candidate
+	dear      []uint64          // in how many of them it took dear or more
+	recent    [63]time.Duration // of whole events, a ring
 	sampled   uint64
 }
 
@@ -49,9 +49,7 @@ func (c *costs) due(event uint64) bool {
 func (c *costs) run(p *program, s *scratch, matches []int32) []int32 {
 	begun := time.Now()
 	p.candidates(s)
-	c.sampled++
 	last := time.Now()
-	c.whole += min(last.Sub(begun), longest)
 	for _, r := range s.candidates {
 		rule := p.rules[r].rule
 		if c.suspended[rule] {
@@ -61,7 +59,6 @@ func (c *costs) run(p *program, s *scratch, matches []int32) []int32 {
 		now := time.Now()
 		took := min(now.Sub(last), longest)
 		last = now
-		c.whole += took
 		c.spent[rule] += took
 		c.asked[rule]++
 		if took >= dear {
@@ -71,13 +68,20 @@ func (c *costs) run(p *program, s *scratch, matches []int32) []int32 {
 			matches = append(matches, rule)
 		}
 	}
+	c.recent[c.sampled%uint64(len(c.recent))] = last.Sub(begun)
+	c.sampled++
 	return matches
 }
 
-// EventCost returns how long an event takes on average, correlations aside, and
-// over how many sampled events that is the average.
-func (v *Evaluator) EventCost() (mean time.Duration, sampled uint64) {
-	return v.costs.whole / time.Duration(max(v.costs.sampled, 1)), v.costs.sampled
+// EventCost returns how long an event takes, correlations aside: the median of
+// the last samples, because a mean would tell of the few that were interrupted.
+// It also returns how many events were sampled in all.
+func (v *Evaluator) EventCost() (median time.Duration, sampled uint64) {
+	some := v.costs.recent[:min(v.costs.sampled, uint64(len(v.costs.recent)))]
+	if len(some) == 0 {
+		return 0, 0
+	}
+	return slices.Sorted(slices.Values(some))[len(some)/2], v.costs.sampled
 }
 
 // Cost is what one rule takes.
