@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +71,9 @@ func enrolAll(dir string, n int) ([]*uplink.Identity, error) {
 					failed.Store(&err)
 				}
 				fleet[i] = id
+				if (i+1)%2000 == 0 {
+					say("enrolled %d of %d hosts", i+1, n)
+				}
 			}
 		})
 	}
@@ -89,138 +91,98 @@ func attributes(i int) holdfast.Attributes {
 	}
 }
 
-// measure connects the fleet to a server and lets it live through the steps.
-func measure(dir, kind string, fleet []*uplink.Identity, beats, limit time.Duration) (figures, error) {
-	f := figures{Server: kind, Hosts: len(fleet)}
-	n := float64(len(fleet))
-	server, address, err := startChild(dir, kind, "127.0.0.1:0")
-	if err != nil {
-		return f, err
-	}
-	defer func() { server.kill() }()
-	var empty, full, before, after stats
-	if err := server.ask("rest", &empty); err != nil {
-		return f, err
-	}
-
-	began := time.Now()
-	links := make([]*uplink.Link, len(fleet))
-	for i, id := range fleet {
-		id.Server = "https://" + address
-		links[i] = uplink.Start(uplink.Config{Identity: id, Attributes: attributes(i), Log: slog.New(slog.DiscardHandler), Heartbeat: time.Second, Patience: 5 * time.Second})
-	}
-	defer func() {
-		var wg sync.WaitGroup
-		for _, l := range links {
-			wg.Go(l.Stop)
-		}
-		wg.Wait()
-	}()
-	connected := func() int {
-		c := 0
-		for _, l := range links {
-			if l.State().Connected {
-				c++
-			}
-		}
-		return c
-	}
-	f.Connected = wait(limit, len(fleet), connected)
-	f.ConnectS = time.Since(began).Seconds()
-	if err := server.ask("look", &full); err != nil {
-		return f, err
-	}
-	f.ConnectCPU = (full.CPU - empty.CPU) * 1000 / n
-
-	if err := server.ask("look", &before); err != nil {
-		return f, err
-	}
-	counted := time.Now()
-	time.Sleep(beats)
-	if err := server.ask("look", &after); err != nil {
-		return f, err
-	}
-	arrived := float64(after.Messages - before.Messages)
-	f.BeatsPerSecond = arrived / time.Since(counted).Seconds()
-	f.BeatCPU = (after.CPU - before.CPU) * 1e6 / max(1, arrived)
-	if err := server.ask("rest", &full); err != nil {
-		return f, err
-	}
-	f.KBEach = float64(full.Resident-min(full.Resident, empty.Resident)) / 1000 / n
-	f.HeapKBEach = float64(full.Live-min(full.Live, empty.Live)) / 1000 / n
-
-	if err := f.offer(server, links, limit); err != nil {
-		return f, err
-	}
-
-	server.kill()
-	again, _, err := startChild(dir, kind, address)
-	if err != nil {
-		return f, err
-	}
-	server = again
-	storm := time.Now()
-	f.StormBack = wait(limit, len(fleet), func() int {
-		var s stats
-		if server.ask("look", &s) != nil {
-			return 0
-		}
-		return s.Connections
-	})
-	f.StormS = time.Since(storm).Seconds()
-	if err := server.ask("look", &after); err != nil {
-		return f, err
-	}
-	f.StormCPU = after.CPU
-	return f, nil
+// connections are those of a fleet, and what they said.
+type connections struct {
+	links []*uplink.Link
+	said  atomic.Uint64
 }
 
-// offer tells every host of one release and times its arrival.
-func (f *figures) offer(server *child, links []*uplink.Link, limit time.Duration) error {
-	times := make(chan time.Duration, len(links))
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	var hinted atomic.Int64
-	var wg sync.WaitGroup
-	for _, l := range links {
-		wg.Go(func() {
-			select {
-			case <-l.Offers():
-				times <- time.Duration(time.Now().UnixNano() - hinted.Load())
-			case <-ctx.Done():
+// connect connects the fleet, at most atOnce hosts at a time, and returns when
+// all are connected or limit is over.
+func connect(fleet []*uplink.Identity, address string, p plan) *connections {
+	c, may := &connections{}, p.atOnce
+	end := time.Now().Add(p.limit)
+	for i, id := range fleet {
+		for i >= may && time.Now().Before(end) {
+			if may = c.since(time.Time{}) + p.atOnce; i >= may {
+				time.Sleep(50 * time.Millisecond)
 			}
-		})
+		}
+		if i > 0 && i%2000 == 0 {
+			say("connecting: %d of %d", i, len(fleet))
+		}
+		id.Server = "https://" + address
+		c.links = append(c.links, uplink.Start(uplink.Config{
+			Identity: id, Attributes: attributes(i), Log: slog.New(slog.DiscardHandler), Heartbeat: p.heartbeat, Patience: patience, Dial: c.dial,
+		}))
 	}
-	hinted.Store(time.Now().UnixNano())
-	var s stats
-	if err := server.ask("push release-1", &s); err != nil {
-		return err
+	c.wait(p.limit, time.Time{})
+	return c
+}
+
+// patience is the longest pause between two attempts to connect. In production
+// it is several heartbeats, which spreads a storm over as many minutes; here
+// every host is back within seconds of the server.
+const patience = 5 * time.Second
+
+// since counts the hosts that have been connected since a moment after t.
+func (c *connections) since(t time.Time) int {
+	n := 0
+	for _, l := range c.links {
+		if s := l.State(); s.Connected && s.Since.After(t) {
+			n++
+		}
+	}
+	return n
+}
+
+// wait waits until all hosts have been connected since t, or limit is over,
+// and returns how many are.
+func (c *connections) wait(limit time.Duration, t time.Time) int {
+	told := time.Now()
+	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		n := c.since(t)
+		if n == len(c.links) || time.Now().After(end) {
+			return n
+		}
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			say("connected: %d of %d", n, len(c.links))
+		}
+	}
+}
+
+func (c *connections) stop() {
+	var wg sync.WaitGroup
+	for _, l := range c.links {
+		wg.Go(l.Stop)
 	}
 	wg.Wait()
-	close(times)
-	var all []time.Duration
-	for t := range times {
-		all = append(all, t)
-	}
-	slices.Sort(all)
-	f.Offered = len(all)
-	if len(all) == 0 {
-		return errors.New("no host got the offer")
-	}
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	f.OfferP50, f.OfferP99 = ms(all[len(all)/2]), ms(all[len(all)*99/100])
-	if len(all) == len(links) {
-		f.OfferAll = ms(all[len(all)-1])
-	}
-	return nil
 }
 
-// wait waits until count reaches n or limit is over, and returns the last
-// count.
-func wait(limit time.Duration, n int, count func() int) int {
-	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
-		if c := count(); c >= n || time.Now().After(end) {
-			return c
-		}
+// dial opens a connection whose messages are counted.
+func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
 	}
+	return &counted{Conn: conn, said: &c.said}, nil
+}
+
+// counted counts what is written to a connection: one TLS record a message. A
+// ping is shorter than any message of ours.
+type counted struct {
+	net.Conn
+	said *atomic.Uint64
+}
+
+// pingRecord is the length of a ping without payload, masked, as a TLS 1.3
+// record: 6 bytes and 22 of overhead.
+const pingRecord = 28
+
+func (c *counted) Write(b []byte) (int, error) {
+	if len(b) > pingRecord {
+		c.said.Add(1)
+	}
+	return c.Conn.Write(b)
 }

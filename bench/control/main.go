@@ -1,48 +1,78 @@
 //go:build linux
 
-// Command control measures how many hosts one control plane node holds, beside
+// Command control measures how many hosts one control plane holds, beside
 // opamp-go's own server used plainly, in the same run:
 //
-//	go run ./bench/control [--hosts 2000] [--beats 10s] [--json]
+//	go run ./bench/control [--hosts 18000] [--bin bin] [--json]
 //
-// Server and hosts are two processes on this machine and share its cores. The
-// hosts are real uplinks with mutual TLS, certificates of their own and a
-// heartbeat a second. What decides is left out: the control plane behind the
-// server is a counter. The plain server is opamp-go's, started as its examples
-// do, with the same TLS and the same hosts.
+// Server and hosts are two processes on this machine and share its cores, each
+// with as many descriptors as connections. The hosts are real uplinks with
+// mutual TLS and certificates of their own. Three servers are measured, each in
+// a process of its own, with the same hosts:
+//
+//   - holdfastd: the program, with its store, its fleet and its decisions.
+//   - edge/opamp: only what holds the connections; behind it is a counter.
+//   - opamp-go: its server started as its examples do, with a plain tls.Config
+//     that requires and verifies the same certificates; behind it is a counter.
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"runtime"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// figures are what one server did.
-type figures struct {
-	Server         string  `json:"server"`
-	Hosts          int     `json:"hosts"`
-	Connected      int     `json:"connected"`
-	ConnectS       float64 `json:"connect_s"`             // until all were connected
-	ConnectCPU     float64 `json:"connect_cpu_ms_each"`   // the server's CPU per connection
-	KBEach         float64 `json:"kb_resident_each"`      // of the server's memory, at rest
-	HeapKBEach     float64 `json:"kb_heap_each"`          // of that, live heap and stacks
-	BeatsPerSecond float64 `json:"heartbeats_per_second"` // arrived
-	BeatCPU        float64 `json:"heartbeat_cpu_us_each"`
-	OfferP50       float64 `json:"offer_p50_ms"` // from the hint to the host's hands
-	OfferP99       float64 `json:"offer_p99_ms"`
-	OfferAll       float64 `json:"offer_all_ms"` // to the last host; 0 if some never got it
-	Offered        int     `json:"offered"`
-	StormS         float64 `json:"reconnect_storm_s"` // the server was killed and came back: until all were connected again
-	StormCPU       float64 `json:"reconnect_storm_cpu_s"`
-	StormBack      int     `json:"reconnect_storm_back"`
+// plan is what is measured.
+type plan struct {
+	hosts     int
+	atOnce    int           // hosts connecting at once while the fleet is built up
+	heartbeat time.Duration // of every host
+	beats     time.Duration // how long heartbeats are counted
+	settle    time.Duration // how long the server is left alone before its memory is read
+	limit     time.Duration // of one step
+	bin       string
 }
+
+// figures are what one server did. A pointer is nil where a server has no such
+// figure.
+type figures struct {
+	Server         string   `json:"server"`
+	Hosts          int      `json:"hosts"`
+	Connected      int      `json:"connected"`
+	ConnectS       float64  `json:"connect_s"`                  // until all were connected
+	ConnectCPU     float64  `json:"connect_cpu_ms_each"`        // the server's
+	KBEach         float64  `json:"kb_resident_each"`           // growth of the process, left alone
+	RestKBEach     *float64 `json:"kb_resident_each_collected"` // the same after a collection that gives freed memory back
+	MB             float64  `json:"mb_resident"`                // of the whole process, left alone
+	EmptyMB        float64  `json:"mb_resident_before"`         // of it before the first connection
+	BeatsPerSecond float64  `json:"heartbeats_per_second"`
+	BeatCPU        float64  `json:"heartbeat_cpu_us_each"` // the server's
+	BeatCores      float64  `json:"heartbeat_cores"`       // the same as cores in use
+	Offered        *int     `json:"offered"`
+	OfferP50       *float64 `json:"offer_p50_ms"` // from the hint to the host's hands
+	OfferP99       *float64 `json:"offer_p99_ms"`
+	OfferAll       *float64 `json:"offer_all_ms"`       // to the last host; nil if some never got it
+	StormBack      int      `json:"reconnect_back"`     // of the hosts
+	StormS         float64  `json:"reconnect_s"`        // the server was killed and started again: from then until all were back
+	StormCPU       float64  `json:"reconnect_cpu_s"`    // the server's
+	StormMB        float64  `json:"reconnect_mb_after"` // resident, when all were back
+}
+
+// result is what one run prints as JSON.
+type result struct {
+	Hosts            int       `json:"hosts"`
+	HeartbeatSeconds float64   `json:"heartbeat_s"`
+	Cores            int       `json:"cores"`
+	Load             string    `json:"load_average"` // of the machine, at the start and at the end
+	Servers          []figures `json:"servers"`
+}
+
+var kinds = []string{"holdfastd", "edge/opamp", "opamp-go"}
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "serve" {
@@ -52,128 +82,104 @@ func main() {
 		}
 		return
 	}
-	hosts := flag.Int("hosts", 2000, "how many hosts")
-	beats := flag.Duration("beats", 10*time.Second, "how long to count heartbeats")
-	limit := flag.Duration("limit", 5*time.Minute, "how long one step may take")
+	var p plan
+	flag.IntVar(&p.hosts, "hosts", 18_000, "how many hosts; a process has 20,000 descriptors on many machines")
+	flag.IntVar(&p.atOnce, "at-once", 400, "how many hosts connect at once while the fleet is built up")
+	flag.DurationVar(&p.heartbeat, "heartbeat", 15*time.Second, "how often each host speaks (production: 1m)")
+	flag.DurationVar(&p.beats, "beats", 30*time.Second, "how long to count heartbeats")
+	flag.DurationVar(&p.settle, "settle", 10*time.Second, "how long to leave the server alone before its memory is read")
+	flag.DurationVar(&p.limit, "limit", 10*time.Minute, "how long one step may take")
+	flag.StringVar(&p.bin, "bin", "bin", "folder of holdfastd")
+	only := flag.String("only", strings.Join(kinds, ","), "servers to measure")
 	asJSON := flag.Bool("json", false, "print one JSON object")
-	only := flag.String("only", "", "measure only this server: holdfast or plain")
 	flag.Parse()
-	if err := run(*hosts, *beats, *limit, *asJSON, *only); err != nil {
+	if err := run(p, strings.Split(*only, ","), *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/control:", err)
 		os.Exit(1)
 	}
 }
 
-func run(hosts int, beats, limit time.Duration, asJSON bool, only string) error {
+func run(p plan, servers []string, asJSON bool) error {
 	dir, err := os.MkdirTemp("", "holdfast-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Fprintf(os.Stderr, "enrolling %d hosts\n", hosts)
-	fleet, err := enrolAll(dir, hosts)
+	r := result{Hosts: p.hosts, HeartbeatSeconds: p.heartbeat.Seconds(), Cores: runtime.NumCPU(), Load: load()}
+	fleet, err := enrolAll(dir, p.hosts)
 	if err != nil {
 		return err
 	}
-	var all []figures
-	for _, kind := range []string{"holdfast", "plain"} {
-		if only != "" && only != kind {
-			continue
-		}
-		fmt.Fprintf(os.Stderr, "measuring %s\n", kind)
-		f, err := measure(dir, kind, fleet, beats, limit)
+	for _, kind := range servers {
+		f, err := p.measure(dir, kind, fleet)
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
-		all = append(all, f)
+		r.Servers = append(r.Servers, f)
 	}
+	r.Load += " to " + load()
 	if asJSON {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")
-		return e.Encode(all)
+		return e.Encode(r)
 	}
-	table(all)
+	r.table()
 	return nil
 }
 
-func table(all []figures) {
+// load is the machine's load average over a minute.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return one
+}
+
+// say tells a person who waits what is going on.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}
+
+func (r result) table() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	defer w.Flush()
 	row := func(name string, value func(figures) string) {
 		fmt.Fprintf(w, "%s\t", name)
-		for _, f := range all {
+		for _, f := range r.Servers {
 			fmt.Fprintf(w, "%s\t", value(f))
 		}
 		fmt.Fprintln(w)
 	}
+	number := func(name, format string, value func(figures) float64) {
+		row(name, func(f figures) string { return fmt.Sprintf(format, value(f)) })
+	}
+	maybe := func(name, format string, value func(figures) *float64) {
+		row(name, func(f figures) string {
+			if v := value(f); v != nil {
+				return fmt.Sprintf(format, *v)
+			}
+			return "–"
+		})
+	}
+	fmt.Fprintf(w, "%d hosts, a heartbeat every %.0f s, %d cores, load %s\n", r.Hosts, r.HeartbeatSeconds, r.Cores, r.Load)
 	row("", func(f figures) string { return f.Server })
-	row("hosts connected", func(f figures) string { return fmt.Sprintf("%d of %d", f.Connected, f.Hosts) })
-	row("all connected after, s", func(f figures) string { return fmt.Sprintf("%.1f", f.ConnectS) })
-	row("CPU per connection, ms", func(f figures) string { return fmt.Sprintf("%.2f", f.ConnectCPU) })
-	row("resident per connection, KB", func(f figures) string { return fmt.Sprintf("%.1f", f.KBEach) })
-	row("of it live heap and stacks, KB", func(f figures) string { return fmt.Sprintf("%.1f", f.HeapKBEach) })
-	row("heartbeats/s", func(f figures) string { return fmt.Sprintf("%.0f", f.BeatsPerSecond) })
-	row("CPU per heartbeat, µs", func(f figures) string { return fmt.Sprintf("%.1f", f.BeatCPU) })
-	row("offer p50, ms", func(f figures) string { return fmt.Sprintf("%.0f", f.OfferP50) })
-	row("offer p99, ms", func(f figures) string { return fmt.Sprintf("%.0f", f.OfferP99) })
-	row("offer to all, ms", func(f figures) string { return fmt.Sprintf("%.0f (%d)", f.OfferAll, f.Offered) })
-	row("storm: all back after, s", func(f figures) string { return fmt.Sprintf("%.1f (%d)", f.StormS, f.StormBack) })
-	row("storm: server CPU, s", func(f figures) string { return fmt.Sprintf("%.1f", f.StormCPU) })
-}
-
-// child is a server process that takes one command a line and answers each
-// with one line of JSON.
-type child struct {
-	cmd *exec.Cmd
-	in  *bufio.Writer
-	out *bufio.Scanner
-}
-
-func startChild(dir, kind, address string) (*child, string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
-	c := &child{cmd: exec.Command(self, "serve", kind, filepath.Join(dir, "ca"), address)}
-	c.cmd.Stderr = os.Stderr
-	in, err := c.cmd.StdinPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := c.cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	c.in, c.out = bufio.NewWriter(in), bufio.NewScanner(out)
-	var at struct{ Address string }
-	if err := c.hear(&at); err != nil {
-		c.kill()
-		return nil, "", err
-	}
-	return c, at.Address, nil
-}
-
-func (c *child) hear(v any) error {
-	if !c.out.Scan() {
-		return fmt.Errorf("the server process ended: %v", c.out.Err())
-	}
-	return json.Unmarshal(c.out.Bytes(), v)
-}
-
-func (c *child) ask(command string, v any) error {
-	if _, err := c.in.WriteString(command + "\n"); err != nil {
-		return err
-	}
-	if err := c.in.Flush(); err != nil {
-		return err
-	}
-	return c.hear(v)
-}
-
-func (c *child) kill() {
-	_ = c.cmd.Process.Kill() // it may have ended
-	_ = c.cmd.Wait()
+	row("connections held", func(f figures) string { return fmt.Sprint(f.Connected) })
+	number("all connected after, s", "%.1f", func(f figures) float64 { return f.ConnectS })
+	number("server CPU per connection, ms", "%.2f", func(f figures) float64 { return f.ConnectCPU })
+	number("resident per connection, KB", "%.1f", func(f figures) float64 { return f.KBEach })
+	maybe("the same, collected, KB", "%.1f", func(f figures) *float64 { return f.RestKBEach })
+	number("whole process, MB", "%.0f", func(f figures) float64 { return f.MB })
+	number("of it before the first connection, MB", "%.0f", func(f figures) float64 { return f.EmptyMB })
+	number("heartbeats/s", "%.0f", func(f figures) float64 { return f.BeatsPerSecond })
+	number("server CPU per heartbeat, µs", "%.1f", func(f figures) float64 { return f.BeatCPU })
+	number("cores in use by them", "%.2f", func(f figures) float64 { return f.BeatCores })
+	maybe("offer p50, ms", "%.0f", func(f figures) *float64 { return f.OfferP50 })
+	maybe("offer p99, ms", "%.0f", func(f figures) *float64 { return f.OfferP99 })
+	maybe("offer to all, ms", "%.0f", func(f figures) *float64 { return f.OfferAll })
+	row("storm: hosts back", func(f figures) string { return fmt.Sprint(f.StormBack) })
+	number("storm: all back after, s", "%.1f", func(f figures) float64 { return f.StormS })
+	number("storm: server CPU, s", "%.1f", func(f figures) float64 { return f.StormCPU })
+	number("storm: whole process after it, MB", "%.0f", func(f figures) float64 { return f.StormMB })
 }

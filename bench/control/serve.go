@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -15,14 +14,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -35,26 +29,18 @@ import (
 	"github.com/holdfast-security/holdfast/internal/wire"
 )
 
-// stats are what the server process says of itself.
-type stats struct {
-	Connections int
-	Messages    uint64
-	CPU         float64 // seconds
-	Resident    uint64  // bytes
-	Live        uint64  // bytes of heap objects and stacks
-}
-
 // under is a server being measured.
 type under interface {
-	connections() int
 	push(release string) // tells every host of an offer
 }
 
-// messages counts what arrived.
-var messages atomic.Uint64
-
+// serve is a server process: it does what it is told, and says when it is done.
 func serve(args []string) error {
 	kind, caDir, address := args[0], args[1], args[2]
+	heartbeat, err := time.ParseDuration(args[3])
+	if err != nil {
+		return err
+	}
 	log.SetOutput(io.Discard) // opamp-go's HTTP server logs each failed handshake there
 	ca, err := enrol.OpenCA(caDir, time.Now())
 	if err != nil {
@@ -65,57 +51,24 @@ func serve(args []string) error {
 		return err
 	}
 	var u under
-	if kind == "plain" {
-		u, address, err = servePlain(ca, cfg, address)
+	if kind == "opamp-go" {
+		u, err = servePlain(ca, cfg, address)
 	} else {
-		u, address, err = serveOurs(ca, cfg, address)
+		u, err = serveOurs(ca, cfg, address, heartbeat)
 	}
 	if err != nil {
-		return err
-	}
-	answer := json.NewEncoder(os.Stdout)
-	if err := answer.Encode(struct{ Address string }{address}); err != nil {
 		return err
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch command, arg, _ := strings.Cut(in.Text(), " "); command {
 		case "push":
 			go u.push(arg)
-		case "rest":
-			runtime.GC()
-			debug.FreeOSMemory()
+		case "collect":
+			debug.FreeOSMemory() // after a collection
 		}
-		s, err := look(u)
-		if err != nil {
-			return err
-		}
-		if err := answer.Encode(s); err != nil {
-			return err
-		}
+		fmt.Println("done")
 	}
 	return nil
-}
-
-func look(u under) (stats, error) {
-	s := stats{Connections: u.connections(), Messages: messages.Load()}
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return s, err
-	}
-	s.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return s, err
-	}
-	pages, err := strconv.ParseUint(strings.Fields(string(b))[1], 10, 64)
-	if err != nil {
-		return s, err
-	}
-	s.Resident = pages * uint64(os.Getpagesize())
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
-	metrics.Read(sample)
-	s.Live = sample[0].Value.Uint64() + sample[1].Value.Uint64()
-	return s, nil
 }
 
 func offerOf(release string) holdfast.Offer {
@@ -132,31 +85,29 @@ type ours struct {
 	offer  *holdfast.Offer
 }
 
-func serveOurs(ca *enrol.CA, cfg *tls.Config, address string) (under, string, error) {
+func serveOurs(ca *enrol.CA, cfg *tls.Config, address string, heartbeat time.Duration) (under, error) {
 	u := &ours{}
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
 	u.server, err = opamp.New(opamp.Config{
-		Control: u, Now: time.Now, Log: quiet, Heartbeat: time.Second, Silence: time.Minute,
+		Control: u, Now: time.Now, Log: quiet, Heartbeat: heartbeat,
 		Identify: func(r *http.Request) (holdfast.HostID, error) { return ca.Host(r, time.Now()) },
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle(wire.OpAMPPath, u.server)
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)}
 	go func() {
 		fmt.Fprintln(os.Stderr, "bench/control:", s.Serve(opamp.NewGate(l, cfg, opamp.Handshakes)))
 	}()
-	return u, l.Addr().String(), nil
+	return u, nil
 }
-
-func (u *ours) connections() int { return u.server.Connections() }
 
 func (u *ours) push(release string) {
 	o := offerOf(release)
@@ -171,7 +122,7 @@ func (u *ours) Disconnected(context.Context, holdfast.HostID, time.Time)    {}
 func (u *ours) Described(context.Context, holdfast.HostID, holdfast.Attributes, time.Time) {
 }
 func (u *ours) Reported(context.Context, holdfast.HostID, holdfast.HostReport, time.Time) {}
-func (u *ours) Beat(context.Context, holdfast.HostID, time.Time)                          { messages.Add(1) }
+func (u *ours) Beat(context.Context, holdfast.HostID, time.Time)                          {}
 
 func (u *ours) Desired(context.Context, holdfast.HostID, time.Time) (holdfast.Offer, bool) {
 	u.mu.Lock()
@@ -192,19 +143,23 @@ type plain struct {
 	all map[types.Connection][]byte
 }
 
-func servePlain(ca *enrol.CA, cfg *tls.Config, address string) (under, string, error) {
+func servePlain(ca *enrol.CA, ours *tls.Config, address string) (under, error) {
 	u := &plain{all: map[types.Connection][]byte{}}
 	cert, err := x509.ParseCertificate(ca.DER())
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	cfg.ClientCAs = x509.NewCertPool()
+	own, err := ours.GetCertificate(nil)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{
+		Certificates: []tls.Certificate{*own}, ClientCAs: x509.NewCertPool(), ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+	}
 	cfg.ClientCAs.AddCert(cert)
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	s := server.New(nil)
 	callbacks := types.ConnectionCallbacks{
 		OnMessage: func(_ context.Context, c types.Connection, m *protobufs.AgentToServer) *protobufs.ServerToAgent {
-			messages.Add(1)
 			u.mu.Lock()
 			_, known := u.all[c]
 			u.all[c] = m.InstanceUid
@@ -227,15 +182,9 @@ func servePlain(ca *enrol.CA, cfg *tls.Config, address string) (under, string, e
 		ListenEndpoint: address, ListenPath: wire.OpAMPPath, TLSConfig: cfg,
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return u, s.Addr().String(), nil
-}
-
-func (u *plain) connections() int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.all)
+	return u, nil
 }
 
 func (u *plain) push(release string) {

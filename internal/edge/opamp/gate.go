@@ -9,33 +9,87 @@ import (
 	"time"
 )
 
-// Gate lets hosts through TLS a few at a time. A handshake with a client
-// certificate costs the server about two milliseconds of a core, so when a
-// whole fleet comes back at once, doing all handshakes at once finishes none in
-// the time a host waits, and everything is done again. Behind a gate they are
-// done in the order they came; who waits, waits in the kernel's queue and costs
-// nothing.
+// Gate lets hosts through TLS a few at a time, in the order they came. A
+// handshake costs each side a millisecond or two of a core, so when a whole
+// fleet comes back at once, doing all handshakes at once finishes none in the
+// time a host waits, and everything is done again.
+//
+// Who waits has been accepted already: it costs a descriptor and no goroutine.
+// It does not wait in the kernel's queue, which is short and, when full, drops
+// what comes without a word; hosts would then try again after seconds, and more
+// seconds each time. Who waited so long that it has given up, or is about to,
+// is turned away before anything is spent on it.
 type Gate struct {
 	net.Listener
-	cfg   *tls.Config
-	slots chan struct{}
-	ready chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+	cfg     *tls.Config
+	waiting chan arrival
+	slots   chan struct{}
+	ready   chan net.Conn
+	done    chan struct{}
+	once    sync.Once
+}
+
+// arrival is a connection that nothing was spent on yet.
+type arrival struct {
+	net.Conn
+	at time.Time
 }
 
 // Handshakes is how many a Gate should do at once: enough to keep the cores
 // busy while peers that stall hold a slot each, for at most handshakeTime.
 const Handshakes = 256
 
-const handshakeTime = 5 * time.Second
+const (
+	handshakeTime = 5 * time.Second
+	// maxWaiting bounds who waits in this process. The kernel's queue comes
+	// before it.
+	maxWaiting = 20_000
+	// waitTime leaves a host that is patient for half a minute, as ours are, time
+	// for the handshake itself.
+	waitTime = 20 * time.Second
+)
 
 // NewGate returns a listener whose connections have shaken hands, atOnce of
 // them at a time. Serve it with http.Server.Serve, not ServeTLS.
 func NewGate(l net.Listener, cfg *tls.Config, atOnce int) *Gate {
-	g := &Gate{Listener: l, cfg: cfg, slots: make(chan struct{}, atOnce), ready: make(chan net.Conn), done: make(chan struct{})}
+	g := &Gate{
+		Listener: l, cfg: cfg, waiting: make(chan arrival, maxWaiting), slots: make(chan struct{}, atOnce),
+		ready: make(chan net.Conn), done: make(chan struct{}),
+	}
+	go g.gather()
 	go g.run()
 	return g
+}
+
+// gather accepts everybody who comes, and turns away who still waits in the
+// end.
+func (g *Gate) gather() {
+	for {
+		c, err := g.Listener.Accept()
+		switch {
+		case err == nil:
+			select {
+			case g.waiting <- arrival{c, time.Now()}:
+			case <-g.done:
+				_ = c.Close()
+			}
+		case errors.Is(err, net.ErrClosed):
+			_ = g.Close() // so that Accept says so too
+			for {
+				select {
+				case a := <-g.waiting:
+					_ = a.Close()
+				default:
+					return
+				}
+			}
+		default: // out of descriptors, say; it passes
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-g.done:
+			}
+		}
+	}
 }
 
 func (g *Gate) run() {
@@ -45,20 +99,16 @@ func (g *Gate) run() {
 		case <-g.done:
 			return
 		}
-		c, err := g.Listener.Accept()
-		switch {
-		case err == nil:
-			go g.shake(c)
-		case errors.Is(err, net.ErrClosed):
-			_ = g.Close() // so that Accept says so too
-			return
-		default: // out of descriptors, say; it passes
-			<-g.slots
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-g.done:
-				return
+		select {
+		case a := <-g.waiting:
+			if time.Since(a.at) > waitTime {
+				<-g.slots
+				_ = a.Close()
+				continue
 			}
+			go g.shake(a.Conn)
+		case <-g.done:
+			return
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-security/holdfast/internal/edge/enrol"
@@ -100,4 +101,47 @@ func TestGate(t *testing.T) {
 	if _, err := gate.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+// A handshake is not begun with a host that waited so long that it is about to
+// give up, or has: it would be for nothing, and hold up those behind it.
+func TestWhoWaitedTooLongIsTurnedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		gate := opamp.NewGate(listener, &tls.Config{}, 1)
+		come := func() net.Conn {
+			host, err := listener.dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return host
+		}
+		// A pipe takes what is written to it when the other side reads it.
+		begun := func(c net.Conn) bool {
+			n, err := c.Write([]byte("no handshake"))
+			if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+				t.Fatal(err)
+			}
+			return n > 0
+		}
+		for range 5 {
+			come() // says nothing, and has the only slot for five seconds
+		}
+		early := come()
+		time.Sleep(15 * time.Second)
+		late := come()
+		if begun(early) {
+			t.Error("a handshake was begun after 25 s")
+		}
+		if !begun(late) {
+			t.Error("who waited 10 s was turned away")
+		}
+		come()
+		left := come()
+		_ = gate.Close()
+		if begun(left) {
+			t.Error("a handshake was begun after the end")
+		}
+		time.Sleep(10 * time.Second) // the one before it ends by itself
+	})
 }
