@@ -102,10 +102,7 @@ Exit codes: 0 done, 1 internal error, 2 invalid input, 3 not found,
 	add("content", newContentCommand(a), newRehearseCommand(a), newReleaseCommand(a), newRolloutCommand(a), newScanCommand(a))
 	add("content", newDecisionCommands(a)...)
 	add("fleet", newStatusCommand(a), newHostsCommand(a), newFindingsCommand(a))
-	sim := &cobra.Command{Use: "sim", Short: "Fleets that are played, by the real procedure and the real protocol"}
-	sim.AddCommand(newSimHostsCommand())
-	sim.AddCommand(newSimCommands(a)...)
-	add("proof", sim, newLogCommand(a), newDrillCommand(a))
+	add("proof", newSimCommand(a), newLogCommand(a), newDrillCommand(a))
 	add("setup", newDemoCommand(), newTrustCommand(a), newEnrolTokenCommand(a), newConsentCommand(a))
 	return root
 }

@@ -16,12 +16,6 @@ import (
 	"github.com/holdfast-security/holdfast/internal/sim/exact"
 )
 
-// newSimCommands are the commands of "holdfast sim" that play fleets in virtual
-// time, with the controller that decides in holdfastd.
-func newSimCommands(a *app) []*cobra.Command {
-	return []*cobra.Command{newSimRunCommand(a), newSimGoalsCommand(a), newSimJuly19Command(a)}
-}
-
 func newSimRunCommand(a *app) *cobra.Command {
 	var seed uint64
 	var hostByHost bool

@@ -2,9 +2,10 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,20 +15,35 @@ import (
 	"github.com/holdfast-security/holdfast/internal/sim/hosts"
 )
 
-// newSimHostsCommand is "holdfast sim hosts", which "holdfast sim --connect"
-// is another name of.
-func newSimHostsCommand() *cobra.Command {
+// newSimCommand is "holdfast sim": with --connect it plays hosts against a real
+// server; below it are the commands that play whole fleets in virtual time.
+func newSimCommand(a *app) *cobra.Command {
 	var cfg hosts.Config
-	var tokenFile, scriptFile, logLevel string
+	var connect, tokenFile, scriptFile, logLevel string
 	cmd := &cobra.Command{
-		Use:   "hosts",
-		Short: "Play hosts that speak the real protocol to a real server",
-		Long: `Play hosts that speak the real protocol to a real server.
+		Use:   "sim",
+		Short: "Fleets that are played, by the real procedure and the real protocol",
+		Long: `Fleets that are played: in virtual time by the procedure that decides in
+holdfastd (the commands below), or with --connect against a real holdfastd.
 
-Each host enrols, keeps a mutually authenticated OpAMP connection of its own,
-verifies what it is offered (TUF, verdicts, soak, ring), and lets the guard's
-own code decide. Only the machine below the guard is played. The server shows
-these hosts as simulated.
+  holdfast sim --connect ADDRESS --hosts N
+
+plays N hosts that speak the real protocol. Each enrols, keeps a mutually
+authenticated OpAMP connection of its own, beats, reports, verifies what it is
+offered (TUF, verdicts, soak, ring), and lets the guard's own code decide. Only
+the machine below the guard is played. The server shows these hosts as
+simulated. Hosts connect a few hundred at a time; when the server goes away each
+comes back by itself after a random pause, as real ones do.
+
+ADDRESS is where hosts connect to: what holdfastd calls --public, or --hosts.
+The first time the hosts need a token:
+
+  holdfast enrol-token --simulated --role "" --uses 18000 > token
+  holdfast sim --connect https://127.0.0.1:8443 --hosts 18000 --token-file token
+
+Identities and states are kept in the folder given with --state, and a second
+run goes on where the first was. A connection is a file descriptor here and one
+at the server: see "ulimit -n". The server says how often hosts speak.
 
 A script makes hosts fail under some content:
 
@@ -35,11 +51,29 @@ A script makes hosts fail under some content:
     "kernel": "6.1", "distro": "debian-12", "role": "server"}]
 
 Faults: crash, stall, reboot, silence, cpu, memory. "share" and the three
-attributes may be left out. Identities and states are kept in the folder given
-with --state; a second run goes on where the first was.`,
-		Example: `  holdfast sim hosts --hosts 200 --state sim --agent bin/holdfast-agent --token-file token`,
-		Args:    cobra.NoArgs,
+attributes may be left out.`,
+		Example: `  holdfast sim --connect https://127.0.0.1:8443 --hosts 200 --token-file token
+  holdfast sim run scenario.yaml --seed 42
+  holdfast sim july19 --picture july19.html`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("connect") {
+				if cmd.Flags().NFlag() == 0 {
+					return cmd.Help()
+				}
+				return &holdfast.Error{Kind: holdfast.Invalid, What: "nothing to connect to", Do: "say where holdfastd listens for hosts: --connect https://127.0.0.1:8443"}
+			}
+			var err error
+			if cfg.Server, err = hostsAddress(connect); err != nil {
+				return err
+			}
+			if cfg.Agent == "" {
+				bin, err := ownFolder()
+				if err != nil {
+					return err
+				}
+				cfg.Agent = filepath.Join(bin, "holdfast-agent")
+			}
 			if tokenFile != "" {
 				b, err := os.ReadFile(tokenFile)
 				if err != nil {
@@ -65,9 +99,10 @@ with --state; a second run goes on where the first was.`,
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&connect, "connect", "", "play hosts against the holdfastd whose hosts' listener is there")
 	f.IntVar(&cfg.Hosts, "hosts", 200, "how many hosts")
-	f.StringVar(&cfg.State, "state", "", "folder for identities and states (required)")
-	f.StringVar(&cfg.Agent, "agent", "", "agent binary: the sensor build that the hosts run (required)")
+	f.StringVar(&cfg.State, "state", ".holdfast-sim", "folder for identities and states")
+	f.StringVar(&cfg.Agent, "agent", "", "agent binary: the sensor build that the hosts run (default: the one beside this program)")
 	f.StringVar(&tokenFile, "token-file", "", "file with an enrolment token, for hosts that are not enrolled yet")
 	f.StringVar(&scriptFile, "script", "", "file that says which hosts fail under which content")
 	f.StringVar(&cfg.Domain, "domain", "production", "trust domain: production or drill")
@@ -75,20 +110,34 @@ with --state; a second run goes on where the first was.`,
 	f.DurationVar(&cfg.Probation, "probation", 0, "how long new content must hold (default: three heartbeats)")
 	f.Uint64Var(&cfg.Seed, "seed", 1, "draws what the hosts are")
 	f.StringVar(&logLevel, "log", "error", "least level to log: debug, info, warn or error")
+	cmd.AddCommand(newSimRunCommand(a), newSimGoalsCommand(a), newSimJuly19Command(a))
 	return cmd
+}
+
+// hostsAddress takes a URL, or host and port.
+func hostsAddress(s string) (string, error) {
+	if !strings.Contains(s, "://") {
+		s = "https://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return "", &holdfast.Error{Kind: holdfast.Invalid, What: fmt.Sprintf("%q is no address of a hosts' listener", s), Where: "--connect", Do: "give it as https://HOST:PORT or HOST:PORT"}
+	}
+	return "https://" + u.Host, nil
 }
 
 func playHosts(cmd *cobra.Command, cfg hosts.Config) error {
 	out := cmd.OutOrStdout()
-	fmt.Fprintf(out, "%d simulated hosts, seed %d, a heartbeat every %v\n", cfg.Hosts, cfg.Seed, cfg.Heartbeat)
+	fmt.Fprintf(out, "%d simulated hosts at %s, seed %d\n", cfg.Hosts, cfg.Server, cfg.Seed)
 	began := time.Now()
-	fleet, err := hosts.Open(cmd.Context(), cfg)
+	fleet, err := hosts.Open(cmd.Context(), cfg, func(enrolled int) {
+		fmt.Fprintf(out, "%d of %d have an identity after %.0f s\n", enrolled, cfg.Hosts, time.Since(began).Seconds())
+	})
 	if err != nil {
 		return err
 	}
-	return fleet.Run(cmd.Context(), func(connected int) { sayConnected(out, connected, cfg.Hosts, time.Since(began)) })
-}
-
-func sayConnected(w io.Writer, connected, all int, after time.Duration) {
-	fmt.Fprintf(w, "connected %d of %d after %.1f s\n", connected, all, after.Seconds())
+	began = time.Now()
+	return fleet.Run(cmd.Context(), func(connected int) {
+		fmt.Fprintf(out, "connected %d of %d after %.1f s\n", connected, cfg.Hosts, time.Since(began).Seconds())
+	})
 }

@@ -95,7 +95,7 @@ func (s *Stage) Guard(g Guarded) (*Process, error) {
 // Simulate starts n simulated hosts in one process, and enrols them if they
 // are new.
 func (s *Stage) Simulate(ctx context.Context, n int) (*Process, error) {
-	args := []string{"sim", "hosts", "--hosts", itoa(n), "--state", s.Path("simulated"), "--heartbeat", s.Heartbeat.String(), "--agent", s.Program("holdfast-agent")}
+	args := []string{"sim", "--connect", s.HostsAt, "--hosts", itoa(n), "--state", s.Path("simulated"), "--heartbeat", s.Heartbeat.String(), "--agent", s.Program("holdfast-agent")}
 	if _, err := os.Stat(s.Path("simulated")); err != nil {
 		token, err := s.EnrolmentToken(ctx, n, true)
 		if err != nil {

@@ -3,6 +3,7 @@ package hosts
 import (
 	"context"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -87,4 +88,21 @@ func (p *plug) Close() error {
 	}
 	delete(p.cable.all, p)
 	return p.Conn.Close()
+}
+
+// outlet is how a host asks the server over HTTP: by the connections that the
+// whole fleet shares, as hosts share a cache of static files, and not at all
+// while its machine is off. A connection each would be a descriptor more for
+// every host, here and at the server.
+type outlet struct {
+	cable  *cable
+	shared http.RoundTripper
+}
+
+func (o outlet) RoundTrip(r *http.Request) (*http.Response, error) {
+	if o.cable.isOff() {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	return o.shared.RoundTrip(r)
 }

@@ -3,6 +3,7 @@ package hosts
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type host struct {
 	heartbeat  time.Duration
 	cable      *cable
 	link       *uplink.Link
+	started    time.Time
 	news       chan struct{} // the guard informs its workers
 
 	mu     sync.Mutex
@@ -56,12 +58,13 @@ func (h *host) start(f *Fleet) error {
 	h.machine.power = h.cable.power
 	h.machine.start()
 	report, _ := h.machine.report()
+	h.started = time.Now()
 	h.link = uplink.Start(uplink.Config{
 		Identity: h.id, Attributes: h.attributes, Report: report, Log: f.cfg.Log, Heartbeat: h.heartbeat, Dial: h.cable.dial,
 	})
 	h.loader, err = loader.New(loader.Config{
 		Host: h.id.Host, Domain: tuf.Domain(f.cfg.Domain), Build: f.build.Digest, Trust: f.trust,
-		Content: f.content, URL: h.id.Server, HTTP: h.link.HTTP(), TestLoad: f.test.load,
+		Content: f.content, URL: h.id.Server, HTTP: &http.Client{Transport: outlet{h.cable, f.http.Transport}, Timeout: f.http.Timeout}, TestLoad: f.test.load,
 		Renew: func(ctx context.Context, lease string) error {
 			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 			defer cancel()
@@ -140,6 +143,7 @@ func (h *host) follow(ctx context.Context) {
 	retry.Stop()
 	defer retry.Stop()
 	var offer holdfast.Offer
+	looked := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -155,6 +159,11 @@ func (h *host) follow(ctx context.Context) {
 		d, err := h.loader.Consider(ctx, h.host(), offer, time.Now())
 		if err != nil {
 			h.refuse(err.Error())
+			continue
+		}
+		if d.Action == loader.Refuse && d.Cause == loader.Unsigned && looked != offer.Lease {
+			looked = offer.Lease // what the fleet shares may be older than the offer: look again
+			retry.Reset(2 * sharedFor)
 			continue
 		}
 		h.act(d)

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
 	"github.com/holdfast-security/holdfast/internal/endpoint/uplink"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
+	"github.com/holdfast-security/holdfast/internal/wire"
 )
 
 // Config is what a Fleet needs.
@@ -32,6 +34,10 @@ type Config struct {
 	// State is the directory for identities, guards' states, and what all hosts
 	// share (trust metadata, content). A second run goes on where the first was.
 	State string
+	// Server is where hosts connect to, such as "https://127.0.0.1:8443"; empty
+	// means where the token, or the identity, says. Whom they believe is pinned
+	// either way.
+	Server string
 	// Token enrols the hosts that are not enrolled yet; empty if all are.
 	Token string
 	// Agent is the worker binary that the hosts pretend to run. Its digest is
@@ -50,6 +56,7 @@ type Config struct {
 type Fleet struct {
 	cfg     Config
 	trust   *tuf.Client
+	http    *http.Client // shared by all hosts, for what is static
 	content string
 	build   holdfast.Build
 	hosts   []*host
@@ -58,11 +65,15 @@ type Fleet struct {
 	connected atomic.Int64
 }
 
+// sharedFor is how long all hosts share what one of them has verified.
+const sharedFor = 250 * time.Millisecond
+
 // enrolling is how many hosts enrol at once.
 const enrolling = 8
 
-// Open enrols the hosts that are not enrolled yet.
-func Open(ctx context.Context, cfg Config) (*Fleet, error) {
+// Open enrols the hosts that are not enrolled yet. Progress is called now and
+// then with how many have an identity; it may be nil.
+func Open(ctx context.Context, cfg Config, progress func(enrolled int)) (*Fleet, error) {
 	bad := func(where, what string) (*Fleet, error) {
 		return nil, &holdfast.Error{Kind: holdfast.Invalid, What: what, Where: where}
 	}
@@ -82,6 +93,17 @@ func Open(ctx context.Context, cfg Config) (*Fleet, error) {
 	if err := cfg.Script.Check(); err != nil {
 		return nil, err
 	}
+	if err := checkDescriptors(cfg.Hosts); err != nil {
+		return nil, err
+	}
+	if cfg.Server != "" && cfg.Token != "" {
+		t, err := wire.ParseToken(cfg.Token)
+		if err != nil {
+			return nil, err
+		}
+		t.Server = cfg.Server
+		cfg.Token = t.String()
+	}
 	f := &Fleet{cfg: cfg, content: filepath.Join(cfg.State, "content")}
 	f.test.agent = cfg.Agent
 	var err error
@@ -94,53 +116,79 @@ func Open(ctx context.Context, cfg Config) (*Fleet, error) {
 		}
 	}
 	f.hosts = make([]*host, cfg.Hosts)
+	var enrolled atomic.Int64
 	if err := each(ctx, cfg.Hosts, enrolling, func(ctx context.Context, i int) (err error) {
 		f.hosts[i], err = f.openHost(ctx, i)
+		if n := int(enrolled.Add(1)); progress != nil && n%500 == 0 {
+			progress(n)
+		}
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	first := f.hosts[0].id
+	f.http = first.HTTP(nil)
 	f.trust, err = tuf.NewClient(tuf.ClientConfig{
 		Domain: tuf.Domain(cfg.Domain), Roots: tuf.Roots{Image: first.Roots["image"], Director: first.Roots["director"]},
-		URL: first.Server + "/tuf", HTTP: first.HTTP(nil), Dir: filepath.Join(cfg.State, "trust"),
-		MaxAge: cfg.Heartbeat / 2, // all hosts share what one of them verified a moment ago
+		URL: first.Server + "/tuf", HTTP: f.http, Dir: filepath.Join(cfg.State, "trust"),
+		MaxAge: sharedFor,
 	})
 	return f, err
 }
 
+// connecting is how many hosts connect at once while the fleet starts, and
+// dialling how long one of them may take before another starts. They share one
+// machine's processors, which real hosts do not.
+const (
+	connecting = 250
+	dialling   = 10 * time.Second
+)
+
 // Run plays until ctx ends. Progress is called with the number of connected
-// hosts whenever it has changed, at most a few times a second; it may be nil.
+// hosts when it has changed, every other second at most, and at once when it is
+// all of them; it may be nil.
 func (f *Fleet) Run(ctx context.Context, progress func(connected int)) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for _, h := range f.hosts {
-		if err := h.start(f); err != nil {
-			return err
-		}
-	}
-	for _, h := range f.hosts {
-		wg.Go(func() { h.run(ctx) })
-	}
-	tick := time.NewTicker(250 * time.Millisecond)
+	defer wg.Wait()
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for last := -1; ; {
+	var at time.Time
+	for told, started := -1, 0; ; {
+		n, slow := f.look(started)
+		for ; started < len(f.hosts) && started-n-slow < connecting; started++ {
+			h := f.hosts[started]
+			if err := h.start(f); err != nil {
+				return err
+			}
+			wg.Go(func() { h.run(ctx) })
+		}
+		if n != told && progress != nil && (n == len(f.hosts) || time.Since(at) > 2*time.Second) {
+			told, at = n, time.Now()
+			progress(n)
+		}
 		select {
 		case <-ctx.Done():
-			wg.Wait()
 			return nil
 		case <-tick.C:
-			n := 0
-			for _, h := range f.hosts {
-				if h.link.State().Connected {
-					n++
-				}
-			}
-			if f.connected.Store(int64(n)); n != last && progress != nil {
-				progress(n)
-			}
-			last = n
 		}
 	}
+}
+
+// look counts which of the hosts started are connected, and which of the
+// others are slow to.
+func (f *Fleet) look(started int) (connected, slow int) {
+	for _, h := range f.hosts[:started] {
+		switch s := h.link.State(); {
+		case s.Connected:
+			connected++
+		case time.Since(h.started) > dialling:
+			slow++
+		}
+	}
+	f.connected.Store(int64(connected))
+	return connected, slow
 }
 
 // Connected says how many hosts were connected a moment ago.
@@ -243,9 +291,12 @@ func (f *Fleet) openHost(ctx context.Context, i int) (*host, error) {
 	var err error
 	if h.id, err = uplink.Open(dir); holdfast.KindOf(err) == holdfast.NotFound {
 		if f.cfg.Token == "" {
-			return nil, &holdfast.Error{Kind: holdfast.Invalid, What: fmt.Sprintf("host %d is not enrolled, and there is no enrolment token", i), Do: "give one with --token-file"}
+			return nil, &holdfast.Error{Kind: holdfast.Invalid, What: fmt.Sprintf("host %d is not enrolled, and there is no enrolment token", i), Do: fmt.Sprintf(`make one with: holdfast enrol-token --simulated --role "" --uses %d > token; and add --token-file token`, f.cfg.Hosts)}
 		}
 		h.id, err = uplink.Enrol(ctx, uplink.Enrolment{Dir: dir, Token: f.cfg.Token, Attributes: h.attributes, Simulated: true})
+	}
+	if err == nil && f.cfg.Server != "" {
+		h.id.Server = f.cfg.Server
 	}
 	return h, err
 }

@@ -5,11 +5,13 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/sim/hosts"
+	"github.com/holdfast-security/holdfast/internal/wire"
 )
 
 const fleetSize = 12
@@ -24,7 +26,7 @@ func (p *plane) config() hosts.Config {
 // play runs a fleet until stop is called.
 func (p *plane) play(cfg hosts.Config) (stop func()) {
 	p.Helper()
-	fleet, err := hosts.Open(p.Context(), cfg)
+	fleet, err := hosts.Open(p.Context(), cfg, nil)
 	p.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -126,6 +128,51 @@ func TestARolloutThroughRealCode(t *testing.T) {
 	p.approve(v1)
 	p.until("v2 is given back everywhere", everywhere(v1))
 	stop()
+}
+
+// Hosts go where they are told to, whatever the token or their identity names,
+// and believe only whom the token pinned.
+func TestHostsConnectWhereTheyAreTold(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the stand-in for the agent binary is a shell script")
+	}
+	p := newPlane(t)
+	p.release("v1")
+	token, err := wire.ParseToken(p.token)
+	p.must(err)
+	real := token.Server
+	token.Server = "https://127.0.0.1:1"
+	cfg := p.config()
+	cfg.Token, cfg.Server = token.String(), real
+	stop := p.play(cfg)
+	connected := func(n int) func(map[holdfast.HostID]holdfast.Host) bool {
+		return func(all map[holdfast.HostID]holdfast.Host) bool {
+			c := 0
+			for _, h := range all {
+				if h.Connected {
+					c++
+				}
+			}
+			return c == n
+		}
+	}
+	p.until("all are connected", connected(fleetSize))
+	stop()
+	p.until("all are gone", connected(0))
+	cfg.Token = ""
+	stop = p.play(cfg)
+	p.until("all are connected again", connected(fleetSize))
+	stop()
+
+	cfg.State = p.at("more")
+	if _, err := hosts.Open(t.Context(), cfg, nil); holdfast.KindOf(err) != holdfast.Invalid || !strings.Contains(err.Error(), "enrol-token") {
+		t.Errorf("without a token: %v", err)
+	}
+	token.CA[0] ^= 1
+	cfg.Token = token.String()
+	if _, err := hosts.Open(t.Context(), cfg, nil); holdfast.KindOf(err) != holdfast.Denied {
+		t.Errorf("at a server whose authority is another: %v", err)
+	}
 }
 
 func values(all map[holdfast.HostID]holdfast.Host) []holdfast.Host {

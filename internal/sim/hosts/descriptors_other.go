@@ -1,0 +1,5 @@
+//go:build !unix
+
+package hosts
+
+func checkDescriptors(int) error { return nil }
