@@ -21,6 +21,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -100,6 +101,10 @@ func main() {
 }
 
 func run(p plan, servers []string, asJSON bool) error {
+	var err error
+	if p.bin, err = filepath.Abs(p.bin); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "holdfast-bench-")
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func serveOurs(ca *enrol.CA, cfg *tls.Config, address string, heartbeat time.Dur
 	}
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)}
 	go func() {
-		fmt.Fprintln(os.Stderr, "bench/control:", s.Serve(opamp.NewGate(l, cfg, opamp.Handshakes)))
+		fmt.Fprintln(os.Stderr, "bench/control:", s.Serve(opamp.NewGate(l, cfg, opamp.Handshakes, 100_000)))
 	}()
 	return u, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
 	"github.com/holdfast-security/holdfast/internal/edge/bus"
 	"github.com/holdfast-security/holdfast/internal/edge/enrol"
+	"github.com/holdfast-security/holdfast/internal/edge/opamp"
 	"github.com/holdfast-security/holdfast/internal/edge/otlp"
 	"github.com/holdfast-security/holdfast/internal/wire"
 )
@@ -36,6 +37,13 @@ func (s *server) hostsServer() *http.Server {
 	static("/verdicts/", s.files.VerdictDir())
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 }
+
+// maxConnections is how many connections hosts may have open with this process:
+// as many as it may have descriptors, but for those that its database, its files
+// and the console need.
+func maxConnections() int { return max(min(descriptors()-forFiles, 100_000), 2*opamp.Handshakes) }
+
+const forFiles = 500
 
 // files serves files, never lists of them.
 func files(dir string) http.Handler {

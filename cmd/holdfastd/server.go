@@ -85,7 +85,10 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 		Store: s.store.Reconcile(), Consents: s.store, Director: s.trust, Hints: hints{s.bus}, Clock: fleet.Clock{Heartbeat: o.heartbeat},
 		Now: now, Log: log, Policy: s.policy, Admissible: s.registry.Admissible,
 	})
-	s.opamp, err = opamp.New(opamp.Config{Control: s.rollouts, Identify: s.identify, Now: now, Log: log, Heartbeat: o.heartbeat})
+	s.opamp, err = opamp.New(opamp.Config{
+		Control: s.rollouts, Identify: s.identify, Now: now, Log: log, Heartbeat: o.heartbeat,
+		MaxConnections: maxConnections() - opamp.Handshakes, // what is left tells the others when to come back
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func (s *server) serve(ctx context.Context, stdout io.Writer) error {
 	running, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 5)
-	go func() { ended <- s.hosts.Serve(opamp.NewGate(hosts, config, opamp.Handshakes)) }()
+	go func() { ended <- s.hosts.Serve(opamp.NewGate(hosts, config, opamp.Handshakes, maxConnections())) }()
 	go func() { ended <- s.console.Serve(console) }()
 	decided := make(chan struct{})
 	go func() {

@@ -22,6 +22,7 @@ import (
 type Gate struct {
 	net.Listener
 	cfg     *tls.Config
+	room    chan struct{} // holds one for each connection that is open
 	waiting chan arrival
 	slots   chan struct{}
 	ready   chan net.Conn
@@ -31,8 +32,20 @@ type Gate struct {
 
 // arrival is a connection that nothing was spent on yet.
 type arrival struct {
-	net.Conn
+	*entrant
 	at time.Time
+}
+
+// entrant is a connection that gives its room back when it is closed.
+type entrant struct {
+	net.Conn
+	gate *Gate
+	left sync.Once
+}
+
+func (e *entrant) Close() error {
+	e.left.Do(func() { <-e.gate.room })
+	return e.Conn.Close()
 }
 
 // Handshakes is how many a Gate should do at once: enough to keep the cores
@@ -41,53 +54,60 @@ const Handshakes = 256
 
 const (
 	handshakeTime = 5 * time.Second
-	// maxWaiting bounds who waits in this process. The kernel's queue comes
-	// before it.
-	maxWaiting = 20_000
 	// waitTime leaves a host that is patient for half a minute, as ours are, time
 	// for the handshake itself.
 	waitTime = 20 * time.Second
 )
 
 // NewGate returns a listener whose connections have shaken hands, atOnce of
-// them at a time. Serve it with http.Server.Serve, not ServeTLS.
-func NewGate(l net.Listener, cfg *tls.Config, atOnce int) *Gate {
+// them at a time, and of which at most so many are open, those that wait
+// included: each is a descriptor, and the process needs some for its files. The
+// kernel keeps those that come then. Serve it with http.Server.Serve, not
+// ServeTLS.
+func NewGate(l net.Listener, cfg *tls.Config, atOnce, most int) *Gate {
 	g := &Gate{
-		Listener: l, cfg: cfg, waiting: make(chan arrival, maxWaiting), slots: make(chan struct{}, atOnce),
-		ready: make(chan net.Conn), done: make(chan struct{}),
+		Listener: l, cfg: cfg, room: make(chan struct{}, most), waiting: make(chan arrival, most),
+		slots: make(chan struct{}, atOnce), ready: make(chan net.Conn), done: make(chan struct{}),
 	}
 	go g.gather()
 	go g.run()
 	return g
 }
 
-// gather accepts everybody who comes, and turns away who still waits in the
-// end.
+// gather accepts everybody who comes while there is room.
 func (g *Gate) gather() {
+	defer g.turnAway()
 	for {
+		select {
+		case g.room <- struct{}{}:
+		case <-g.done:
+			return
+		}
 		c, err := g.Listener.Accept()
-		switch {
-		case err == nil:
-			select {
-			case g.waiting <- arrival{c, time.Now()}:
-			case <-g.done:
-				_ = c.Close()
-			}
-		case errors.Is(err, net.ErrClosed):
+		if err == nil {
+			g.waiting <- arrival{&entrant{Conn: c, gate: g}, time.Now()} // it holds as many as there is room for
+			continue
+		}
+		<-g.room
+		if errors.Is(err, net.ErrClosed) {
 			_ = g.Close() // so that Accept says so too
-			for {
-				select {
-				case a := <-g.waiting:
-					_ = a.Close()
-				default:
-					return
-				}
-			}
-		default: // out of descriptors, say; it passes
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-g.done:
-			}
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // out of descriptors, say; it passes
+		case <-g.done:
+		}
+	}
+}
+
+// turnAway closes whoever still waits, when nobody comes any more.
+func (g *Gate) turnAway() {
+	for {
+		select {
+		case a := <-g.waiting:
+			_ = a.Close()
+		default:
+			return
 		}
 	}
 }
@@ -106,7 +126,7 @@ func (g *Gate) run() {
 				_ = a.Close()
 				continue
 			}
-			go g.shake(a.Conn)
+			go g.shake(a.entrant)
 		case <-g.done:
 			return
 		}

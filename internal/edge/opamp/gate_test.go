@@ -41,7 +41,7 @@ func TestGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate := opamp.NewGate(l, cfg, atOnce)
+	gate := opamp.NewGate(l, cfg, atOnce, 1000)
 	served := make(chan error, 1)
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil {
@@ -108,7 +108,7 @@ func TestGate(t *testing.T) {
 func TestWhoWaitedTooLongIsTurnedAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
-		gate := opamp.NewGate(listener, &tls.Config{}, 1)
+		gate := opamp.NewGate(listener, &tls.Config{}, 1, 10)
 		come := func() net.Conn {
 			host, err := listener.dial(t.Context(), "", "")
 			if err != nil {
@@ -143,5 +143,33 @@ func TestWhoWaitedTooLongIsTurnedAway(t *testing.T) {
 			t.Error("a handshake was begun after the end")
 		}
 		time.Sleep(10 * time.Second) // the one before it ends by itself
+	})
+}
+
+// A full gate accepts nobody: each connection is a descriptor, and the process
+// needs some for its files. One that ends makes room for one.
+func TestAFullGateAcceptsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		gate := opamp.NewGate(listener, &tls.Config{}, 1, 3)
+		var in atomic.Int64
+		for range 5 {
+			go func() {
+				if _, err := listener.dial(t.Context(), "", ""); err == nil {
+					in.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if n := in.Load(); n != 3 {
+			t.Errorf("%d accepted; there is room for 3", n)
+		}
+		time.Sleep(6 * time.Second) // the first said nothing for five seconds
+		synctest.Wait()
+		if n := in.Load(); n != 4 {
+			t.Errorf("%d accepted after the first was given up; want 4", n)
+		}
+		_ = gate.Close()
+		time.Sleep(6 * time.Second)
 	})
 }

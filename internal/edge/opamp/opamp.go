@@ -3,7 +3,7 @@
 // Control wants of them.
 //
 // Who a host is comes from its client certificate alone. A connection costs a
-// goroutine that reads and two buffers of a kilobyte; a peer that stops
+// goroutine that reads and two buffers of half a kilobyte; a peer that stops
 // reading, stops writing, writes too much or too often, or connects twice
 // costs no more than that, and loses it.
 package opamp
@@ -240,7 +240,9 @@ type hijacker struct {
 	agent *agent
 }
 
-const bufferSize = 1024
+// bufferSize holds any message but a first or a rare one; a longer one is read
+// and written in pieces.
+const bufferSize = 512
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	raw, brw, err := http.NewResponseController(h.ResponseWriter).Hijack()
