@@ -1,6 +1,7 @@
 package opamp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -338,6 +340,84 @@ func TestSession(t *testing.T) {
 
 // The server's clock says that the certificate expired long ago; the host's
 // clock does not. The host renews with its key and is back.
+// buffered is a pipe that takes what is written to it at once, as a network
+// does. Both sides of a TLS handshake may write at the same time.
+type buffered struct {
+	net.Conn
+	out  chan []byte
+	once sync.Once
+	done chan struct{}
+}
+
+func newBuffered(c net.Conn) *buffered {
+	b := &buffered{Conn: c, out: make(chan []byte, 100), done: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case p := <-b.out:
+				if _, err := c.Write(p); err != nil {
+					return
+				}
+			case <-b.done:
+				return
+			}
+		}
+	}()
+	return b
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	select {
+	case b.out <- bytes.Clone(p):
+		return len(p), nil
+	case <-b.done:
+		return 0, net.ErrClosed
+	}
+}
+
+func (b *buffered) Close() error {
+	b.once.Do(func() { close(b.done) })
+	return b.Conn.Close()
+}
+
+// A host that was configured to speak every second, and is told to speak every
+// minute, does not take the server's silence in between for its end.
+func TestAServerMayAskForASlowerHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &plane{
+			t: t, url: "https://127.0.0.1", store: &memory{uses: map[string]int{}, hosts: map[holdfast.HostID]holdfast.Host{}},
+			control: &control{told: make(chan told, 1000)},
+		}
+		var err error
+		if p.ca, err = enrol.OpenCA(t.TempDir(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		wires := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+		p.serve(wires, func(c *opamp.Config) { c.Heartbeat = time.Minute })
+		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := wires.dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newBuffered(c), nil
+		}
+		id, err := uplink.Enrol(t.Context(), uplink.Enrolment{Token: p.token(), Dial: dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		link := uplink.Start(uplink.Config{Identity: id, Log: slog.New(slog.DiscardHandler), Heartbeat: time.Second, Dial: dial})
+		time.Sleep(5 * time.Second)
+		since := time.Now()
+		time.Sleep(time.Hour)
+		if s := link.State(); !s.Connected || s.Since.After(since) || s.Heartbeat != time.Minute {
+			t.Errorf("%+v; want one connection all along", s)
+		}
+		link.Stop()
+		p.stop()
+		time.Sleep(time.Minute) // idle connections are given up
+	})
+}
+
 func TestExpiredCertificateIsRenewed(t *testing.T) {
 	p := newPlane(t, nil)
 	id := p.enrol(holdfast.Attributes{})

@@ -247,6 +247,7 @@ func (l *Link) listen(conn *websocket.Conn, accepted chan<- struct{}, broken cha
 			// rest of the connection is worth keeping.
 			l.cfg.Log.Warn("a message of the server was ignored", "host", l.id.Host, "why", err)
 		}
+		heard() // again: it may have asked for a slower heartbeat
 		if accepted != nil {
 			close(accepted)
 			accepted = nil
