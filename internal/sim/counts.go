@@ -143,9 +143,11 @@ func (g *group) waiting() int {
 	return n
 }
 
+// returning controls were harmed, and wait again from a time on.
 type returning struct {
-	at time.Duration
-	n  int
+	at   time.Duration
+	cell int
+	n    int
 }
 
 // A cohort is the hosts of one group drawn into one arm of a cell in one tick.

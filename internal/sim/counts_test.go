@@ -75,6 +75,21 @@ func TestFewAreHarmed(t *testing.T) {
 	}
 }
 
+// TestOutagesAreNoEvidence: seeds whose outages of network and server once made
+// controls that were long gone look as if they were well.
+func TestOutagesAreNoEvidence(t *testing.T) {
+	kinds := ModelFleet(1_000_000, 250, false)
+	for _, seed := range []uint64{251, 290} {
+		o, err := Counts(UrgentPolicy(kinds), World{Seed: seed, Kinds: kinds, Until: 3 * time.Hour, Tick: 30 * time.Second, Outage: stresses(seed, kinds), StopAtRecall: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Phase.Recalling() || o.Peak > 100 {
+			t.Errorf("seed %d: %s, E reached %.4g", seed, o.Phase, o.Peak)
+		}
+	}
+}
+
 // TestSmallFleetsStayWithinTheirReach: what a person is told before a release is
 // what happens at worst, when every host is faulty and nothing else goes wrong.
 func TestSmallFleetsStayWithinTheirReach(t *testing.T) {

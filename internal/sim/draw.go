@@ -218,6 +218,7 @@ func (c *counts) come() {
 		for _, r := range g.away {
 			if c.now >= r.at {
 				g.plain += r.n
+				c.cells[r.cell].Control.Gone += r.n
 			} else {
 				kept = append(kept, r)
 			}

@@ -30,6 +30,8 @@ type Goal struct {
 	// Seeds are the first and last seed used.
 	Seeds [2]uint64 `json:"seeds"`
 	Pass  bool      `json:"pass"`
+	// Bad are seeds, at most ten, of runs that missed a target by themselves.
+	Bad []uint64 `json:"bad_seeds,omitempty"`
 	// Note says what a reader must know to trust the figure.
 	Note string `json:"note,omitempty"`
 }
@@ -127,12 +129,18 @@ func (t trial) measure(out []Outcome, first uint64) Goal {
 	for i := range out {
 		values[i] = t.value(out[i])
 	}
+	var bad []uint64
+	for i, v := range values {
+		if (t.least && v < t.target || !t.least && v > t.target) && len(bad) < 10 {
+			bad = append(bad, out[i].Seed)
+		}
+	}
 	slices.Sort(values)
 	judge := t.judge
 	if judge == nil {
 		judge = p95
 	}
-	g := Goal{Name: t.name, What: t.what, Target: t.target, Unit: t.unit, Runs: t.runs, Seeds: [2]uint64{first, first + uint64(t.runs) - 1}, Note: t.note}
+	g := Goal{Name: t.name, What: t.what, Target: t.target, Unit: t.unit, Runs: t.runs, Seeds: [2]uint64{first, first + uint64(t.runs) - 1}, Note: t.note, Bad: bad}
 	g.Figure, g.Low, g.High = judge(values)
 	g.Median = quantile(values, .5)
 	g.Pass = g.Figure <= g.Target

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/holdfast-security/holdfast/internal/control/rollout"
 )
 
 // July19Options shortens or moves the runs of July19.
@@ -83,7 +85,8 @@ func July19(o July19Options) (July19Result, error) {
 		o.Seed = 1
 	}
 	r := July19Result{Hosts: o.Hosts, Seeds: [2]uint64{o.Seed, o.Seed + uint64(o.Runs) - 1}, Notes: []string{
-		"Holdfast is played without its guard: a broken host stays broken and silent, as on 19 July. On real hosts the guard puts the previous generation back within 2 s.",
+		"Realistic: a broken host stays broken and silent, as on 19 July; for Holdfast, its guard died with it. Generous: broken hosts report, after as long as it takes Holdfast to notice silence; for Holdfast, the guard lives, has the previous generation back within 2 s, and reports.",
+		"Who is broken and has no guard comes back by hand. How fast that went on 19 July is from the vendor's statements; for the others it is not drawn.",
 		"A stratum is nothing to the peers' rules: for them 10 % of one stratum and 10 % at random are the same.",
 		"Peers are followed for 14 days: a rule that has not ended by then shows what it had harmed so far.",
 		"Latent faults, which show after hours, are not in this table: they harm what is exposed by then.",
@@ -105,44 +108,75 @@ func July19(o July19Options) (July19Result, error) {
 	return r, nil
 }
 
+// holdfast plays both variants: "realistic", in which a broken host stays
+// broken and silent, and "generous", in which its guard survives, puts proven
+// content back and reports.
 func (r *July19Result) holdfast(o July19Options) error {
 	kinds := ModelFleet(o.Hosts, 250, false)
 	policy := UrgentPolicy(kinds)
-	row := July19Row{
-		Rule: "Holdfast", Text: "URGENT, one ring: e-process against controls of the same stratum, α = 0.001; harm budget 18.4 hosts",
-		Source: "docs/halting.md", Variant: "realistic", Runs: o.Runs,
-	}
-	for _, f := range july19Faults {
-		if o.Progress != nil {
-			o.Progress("Holdfast, " + f.name)
-		}
-		fault := Dead(f.share, nil)
-		if f.stratum >= 0 {
-			fault = Dead(1, In(kinds[f.stratum].Stratum))
-		}
-		var harmed []int
-		for i := range o.Runs {
-			out, err := Counts(policy, World{Seed: o.Seed + uint64(i), Kinds: kinds, Faults: []Fault{fault}, Until: 4 * time.Hour, StopAtRecall: true})
-			if err != nil {
-				return err
-			}
-			if !out.Phase.Recalling() {
-				r.Notes = append(r.Notes, fmt.Sprintf("seed %d, %s: not halted within four hours", out.Seed, f.name))
-			}
-			harmed = append(harmed, out.Broken)
-			if f.share == 1 && i == 0 {
-				out.Curve = append(out.Curve, Point{At: out.Decided, Exposed: out.Exposed, Broken: out.Broken})
-				r.Lines = append(r.Lines, July19Line{Rule: row.Rule, Variant: row.Variant, Points: out.Curve})
-			}
-		}
-		row.add(harmed)
-	}
 	clean, err := Counts(policy, World{Seed: o.Seed, Kinds: kinds, Until: 150 * time.Minute})
 	if err != nil {
 		return err
 	}
-	row.CleanMinutes = clean.Reached99.Minutes()
-	r.Rows = append(r.Rows, row)
+	for _, v := range []struct {
+		variant string
+		fault   func(share float64, where func(*Kind) bool) Fault
+	}{{"realistic", Dead}, {"generous", Crashing}} {
+		row := July19Row{
+			Rule: "Holdfast", Text: "URGENT, one ring: e-process against controls of the same stratum, α = 0.001; harm budget 18.4 hosts",
+			Source: "docs/halting.md", Variant: v.variant, Runs: o.Runs, CleanMinutes: clean.Reached99.Minutes(),
+		}
+		for _, f := range july19Faults {
+			if o.Progress != nil {
+				o.Progress("Holdfast, " + v.variant + ", " + f.name)
+			}
+			fault := v.fault(f.share, nil)
+			if f.stratum >= 0 {
+				fault = v.fault(1, In(kinds[f.stratum].Stratum))
+			}
+			world := func(seed uint64) World {
+				return World{Seed: seed, Kinds: kinds, Faults: []Fault{fault}, Until: 4 * time.Hour, StopAtRecall: true}
+			}
+			outs, err := repeat(trial{runs: o.Runs, policy: func(uint64) rollout.Policy { return policy }, world: world}, o.Seed)
+			if err != nil {
+				return err
+			}
+			var harmed []int
+			for _, out := range outs {
+				if !out.Phase.Recalling() {
+					r.Notes = append(r.Notes, fmt.Sprintf("seed %d, %s, %s: not halted within four hours", out.Seed, v.variant, f.name))
+				}
+				harmed = append(harmed, out.Broken)
+			}
+			row.add(harmed)
+			if f.share == 1 {
+				if err := r.line(policy, world(o.Seed), &row); err != nil {
+					return err
+				}
+			}
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	return nil
+}
+
+// guardBack is how soon a guard has put proven content back, at most.
+const guardBack = 2 * time.Second
+
+// line adds Holdfast's time line of the fault that breaks every host.
+func (r *July19Result) line(p rollout.Policy, w World, row *July19Row) error {
+	out, err := Counts(p, w)
+	if err != nil {
+		return err
+	}
+	l := July19Line{Rule: row.Rule, Variant: row.Variant}
+	l.Points = append(out.Curve, Point{At: out.Decided, Exposed: out.Exposed, Broken: out.Broken})
+	if row.Variant == "generous" {
+		for _, p := range l.Points {
+			l.Recovered = append(l.Recovered, Recovery{p.At + guardBack, p.Broken})
+		}
+	}
+	r.Lines = append(r.Lines, l)
 	return nil
 }
 

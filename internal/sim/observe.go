@@ -163,7 +163,7 @@ func (c *counts) lose(x *cohort, g *group, n int) {
 	x.n -= n
 	if !x.treated {
 		g.inWindow -= n
-		g.away = append(g.away, returning{x.drawn + c.policy.Fast + c.policy.Heartbeat, n})
+		g.away = append(g.away, returning{x.drawn + c.policy.Fast + c.policy.Heartbeat, x.cell, n})
 	}
 }
 

@@ -38,6 +38,7 @@ type Arm struct {
 	Clean int // reported after the fast window without harm, and with what they were drawn for
 	Left  int // without harm, out of observation before they were clean
 	Ended int // clean, and out of observation before the slow window ended
+	Gone  int // harmed before it was clean, and out of observation since
 }
 
 func (c *cell) arm(a holdfast.Arm) *Arm {
@@ -80,6 +81,8 @@ func (a *admission) count() {
 			arm.Ended++
 		case len(a.kinds) == 0:
 			arm.Left++
+		default:
+			arm.Gone++
 		}
 	}
 }

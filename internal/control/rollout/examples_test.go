@@ -303,3 +303,35 @@ func TestReportOfARunningRollout(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestWhoIsGoneIsNoControl: treated hosts that fall silent when every control
+// of their block was harmed in another way and is observed no more say nothing,
+// however many they are.
+func TestWhoIsGoneIsNoControl(t *testing.T) {
+	p, in := plain(5000)
+	s, as := Decide(&p, State{}, in, begin)
+	in = drawn(in, admits(as))
+	cell := &in.Cells[0]
+	n := cell.Control.Drawn
+	cell.Treated.Clean, cell.Control.Gone = cell.Treated.Drawn, n-10
+	cell.Control.Clean, cell.Control.Ended = 10, 10
+	now := begin.Add(time.Hour)
+	s, _ = Decide(&p, s, in, now)
+	before := s.Evidence[0].E
+	for i := range 4 {
+		in.Events = append(in.Events, Event{
+			Seq: int64(i) + 1, Block: cell.Block, Org: cell.Org, Stratum: cell.Stratum, Treated: true, Kind: holdfast.Silence,
+			First: true, At: now, After: time.Hour,
+		})
+	}
+	if s, _ = Decide(&p, s, in, now.Add(time.Minute)); s.Evidence[0].E > before*(1+1e-9) {
+		t.Errorf("E rose from %g to %g, and there was nobody to compare with", before, s.Evidence[0].E)
+	}
+	in.Cells[0].Control.Gone = 0
+	for i := range in.Events {
+		in.Events[i].Seq += 4
+	}
+	if s, _ = Decide(&p, s, in, now.Add(2*time.Minute)); s.Evidence[0].E <= before*1.01 {
+		t.Errorf("with controls E stays at %g", s.Evidence[0].E)
+	}
+}

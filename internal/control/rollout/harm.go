@@ -150,7 +150,10 @@ func (d *decision) count(at *place, e *Event, k int) {
 		}
 	}
 	if e.After <= d.policy.Slow {
-		y, n := atLeast(e.Treated, t.Drawn-t.Left-t.Ended-nth(c.Treated, k)-nth(c.LateTreated, k), n.Drawn-n.Left-n.Ended-nth(c.Control, k)-nth(c.LateControl, k))
+		// Whoever is Gone with harm of this kind is subtracted twice. Fewer
+		// controls than there are only weaken the evidence, so that is done
+		// for controls alone.
+		y, n := atLeast(e.Treated, t.Drawn-t.Left-t.Ended-nth(c.Treated, k)-nth(c.LateTreated, k), n.Drawn-n.Left-n.Ended-n.Gone-nth(c.Control, k)-nth(c.LateControl, k))
 		d.moveSlow(0, at, e.Treated, k, y, n)
 		if at.party > 0 {
 			d.moveSlow(at.party, at, e.Treated, k, y, n)

@@ -94,6 +94,10 @@ type Arm struct {
 	// Ended counts clean hosts whose slow observation ended early: drawn
 	// anew, retired, moved to another release.
 	Ended int `json:"ended,omitempty"`
+	// Gone counts hosts that came to harm before they were clean and whose
+	// observation has ended since. They cannot be harmed in another way any
+	// more: as controls they must not look as if they could.
+	Gone int `json:"gone,omitempty"`
 }
 
 // Event is one harm event of a host that was drawn: the first of its kind of
