@@ -53,7 +53,8 @@ func main() {
 		events  = flag.Int("events", 1_000_000, "distinct events for each of our runs")
 		sample  = flag.Int("sample", 200, "events for each peer's run with all rules; five times as many with the Linux rules")
 		hostile = flag.Float64("hostile", 0.01, "share of events written to match a rule")
-		profile = flag.String("cpuprofile", "", "write a profile of the routed run here, and leave the peers out")
+		only    = flag.String("only", "", "instead, look into one of our runs (routed, unrouted, linux): the fastest of many passes over each chunk of events")
+		profile = flag.String("cpuprofile", "", "with -only, write a profile of that run here")
 		compare = flag.Int("agree", 0, "instead, compare verdicts with the naive reference and sigma-go on the regression data and so many generated events; prints Markdown")
 		hot     = flag.Bool("hot", false, "print which rules are evaluated most, and leave the rest out")
 		asJSON  = flag.Bool("json", false, "print one JSON object")
@@ -74,7 +75,14 @@ func main() {
 		printHot(filepath.Join(*data, "sigmahq"), *seed, *events, *hostile)
 		return
 	}
-	r, err := run(filepath.Join(*data, "sigmahq"), *seed, *events, *sample, *hostile, *profile)
+	if *only != "" {
+		if err := measureOnly(*only, filepath.Join(*data, "sigmahq"), *seed, *events, *hostile, *profile); err != nil {
+			fmt.Fprintln(os.Stderr, "bench/sigma:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	r, err := run(filepath.Join(*data, "sigmahq"), *seed, *events, *sample, *hostile)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/sigma:", err)
 		os.Exit(1)
@@ -112,7 +120,7 @@ func linuxOnly(set sigma.Set) sigma.Set {
 	return some
 }
 
-func run(dir string, seed uint64, events, sample int, hostile float64, profile string) (*report, error) {
+func run(dir string, seed uint64, events, sample int, hostile float64) (*report, error) {
 	r := &report{Seed: seed, Hostile: hostile, Details: map[string]figures{}, Peers: map[string]peer{}}
 	start := time.Now()
 	set, err := load(dir)
@@ -123,14 +131,6 @@ func run(dir string, seed uint64, events, sample int, hostile float64, profile s
 	linux := linuxOnly(set)
 	r.Rules, r.LinuxOnly = len(set.Rules), len(linux.Rules)
 
-	if profile != "" {
-		f, err := os.Create(profile)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		pprof.StartCPUProfile(f)
-	}
 	r.compileFigures(set)
 	generate := func(only bool) *generator {
 		rules := set.Rules
@@ -140,19 +140,47 @@ func run(dir string, seed uint64, events, sample int, hostile float64, profile s
 		return newGenerator(seed, rules, hostile, only)
 	}
 	routed, _ := measure(set, generate(false), events, false)
-	if profile != "" { // of this run alone
-		pprof.StopCPUProfile()
-	}
 	unrouted, _ := measure(set, generate(false), events, true)
 	exec, v := measure(linux, generate(true), events, false)
 	r.Details["all_routed"], r.Details["all_unrouted"], r.Details["linux"] = routed, unrouted, exec
 	r.AllRouted, r.AllUnrouted, r.Linux = routed.EventsPerSecond, unrouted.EventsPerSecond, exec.EventsPerSecond
 	r.Allocs = max(routed.AllocsPerEvent, unrouted.AllocsPerEvent, exec.AllocsPerEvent)
 	r.Bound = plainPass(v.Engine(), linux, generate(true), events/2, exec.PerCPUSecond)
-	if profile != "" {
-		return r, nil
-	}
 	return r, r.peers(dir, generate, sample)
+}
+
+// measureOnly makes one run, to look into it.
+func measureOnly(which, dir string, seed uint64, events int, hostile float64, profile string) error {
+	linux, unrouted := which == "linux", which == "unrouted"
+	if !linux && !unrouted && which != "routed" {
+		return fmt.Errorf("there is no run %q: -only takes routed, unrouted or linux", which)
+	}
+	start := time.Now()
+	set, err := load(dir)
+	if err != nil {
+		return err
+	}
+	parsed := time.Since(start)
+	if linux {
+		set = linuxOnly(set)
+	}
+	r := &report{}
+	r.compileFigures(set)
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	each, candidates := guide(set, newGenerator(seed, set.Rules, hostile, linux), unrouted, events/chunk, max(40, 300_000/events))
+	fmt.Printf("%s: %v an event at its fastest, candidates %.2f; parse %.2f s, compile %.2f s (%.2f s of processor time), heap %.0f MB\n",
+		which, each, candidates, parsed.Seconds(), r.CompileS, r.CompileCPU, r.HeapMB)
+	return nil
 }
 
 // compileFigures times the compiler on rules that are parsed, and weighs what

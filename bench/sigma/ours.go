@@ -101,6 +101,36 @@ func measure(set sigma.Set, g *generator, total int, unrouted bool) (figures, *d
 	return f, m.evaluator
 }
 
+// guide evaluates the same chunks again and again and adds up the fastest pass
+// over each: what an event costs on a machine where nobody else computes. It is
+// for comparing two versions of the engine on one where others do.
+func guide(set sigma.Set, g *generator, unrouted bool, chunks, passes int) (time.Duration, float64) {
+	m := newMeter(set, unrouted)
+	var batches [][]decoded
+	for range chunks {
+		m.batch = nil
+		m.generate(g)
+		batches = append(batches, m.batch)
+	}
+	fastest := make([]time.Duration, chunks)
+	runtime.GC()
+	for pass := range passes {
+		for i := range batches {
+			m.batch = batches[i]
+			start := time.Now()
+			m.evaluate()
+			if d := time.Since(start); pass == 0 || d < fastest[i] {
+				fastest[i] = d
+			}
+		}
+	}
+	var sum time.Duration
+	for _, d := range fastest {
+		sum += d
+	}
+	return sum / time.Duration(chunks*chunk), float64(m.evaluator.CandidateCount()) / float64(m.evaluator.Events())
+}
+
 // meter evaluates one chunk after the other.
 type meter struct {
 	layouter  *layouter
