@@ -5,21 +5,28 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"unicode"
 	"unicode/utf8"
 )
 
-// automaton decides whether a regular expression is found in a text of ASCII,
-// one table look-up a byte. It is the deterministic automaton of the program
-// that package regexp would interpret, built when rules are compiled, if it
-// stays small; for others, and for texts with other characters, regexp itself
-// is asked. Either is linear in the text.
+// automaton decides whether a regular expression is found in a text, one table
+// look-up a character. It is the deterministic automaton of the program that
+// package regexp would interpret, built when rules are compiled, if it stays
+// small; for others regexp itself is asked. Either is linear in the text.
 type automaton struct {
 	re      *regexp.Regexp
-	table   []uint16 // by state<<shift | class of the byte
-	classes [utf8.RuneSelf]uint8
+	table   []uint16 // by state<<shift | class of the character
+	classes [utf8.RuneSelf]uint16
+	wide    []wideClass // of the characters beyond ASCII, ascending
 	shift   uint
 	atEnd   []bool // by state: the expression is found if the text ends here
 	least   int    // bytes that any match has at least
+}
+
+// wideClass is the class of the characters from one up to the next entry's.
+type wideClass struct {
+	from  rune
+	class uint16
 }
 
 const (
@@ -44,8 +51,7 @@ func newAutomaton(re *regexp.Regexp) *automaton {
 		return a
 	}
 	b := automatonBuilder{prog: prog, ids: map[string]uint16{}, seen: make([]uint32, len(prog.Inst))}
-	representatives := b.splitBytes(a)
-	if !b.build(a, representatives) {
+	if representatives, ok := b.split(a); !ok || !b.build(a, representatives) {
 		a.table, a.atEnd = nil, nil
 	}
 	return a
@@ -60,12 +66,17 @@ func (a *automaton) find(text string) bool {
 		return a.re.MatchString(text)
 	}
 	state := uint32(startState)
-	for i := range len(text) {
-		c := text[i]
-		if c >= utf8.RuneSelf {
-			return a.re.MatchString(text)
+	for i := 0; i < len(text); {
+		class := uint16(0)
+		if c := text[i]; c < utf8.RuneSelf {
+			class = a.classes[c]
+			i++
+		} else {
+			r, size := utf8.DecodeRuneInString(text[i:])
+			class = a.classOf(r)
+			i += size
 		}
-		state = uint32(a.table[state<<a.shift|uint32(a.classes[c])])
+		state = uint32(a.table[state<<a.shift|uint32(class)])
 		if state == foundState {
 			return true
 		}
@@ -73,8 +84,21 @@ func (a *automaton) find(text string) bool {
 	return a.atEnd[state]
 }
 
+// classOf returns the class of a character beyond ASCII.
+func (a *automaton) classOf(r rune) uint16 {
+	low, high := 0, len(a.wide)
+	for high-low > 1 {
+		if mid := (low + high) / 2; a.wide[mid].from <= r {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return a.wide[low].class
+}
+
 // automatonBuilder does the subset construction. A state is the set of
-// instructions that wait before the next byte, and what the byte before was,
+// instructions that wait before the next character, and what the one before was,
 // for ^, $ and \b.
 type automatonBuilder struct {
 	prog   *syntax.Prog
@@ -91,36 +115,71 @@ type automatonState struct {
 	before rune // -1 at the start; else '\n', 'a' for a word character, ' ' for another
 }
 
-// splitBytes finds the bytes that no instruction tells apart, numbers their
-// classes, and returns one byte of each.
-func (b *automatonBuilder) splitBytes(a *automaton) []byte {
-	var representatives []byte
-	signatures := map[string]uint8{}
-	var sig []byte
-	for c := range byte(utf8.RuneSelf) {
-		sig = append(sig[:0], byte(kindOf(rune(c))))
-		for i := range b.prog.Inst {
-			switch inst := &b.prog.Inst[i]; inst.Op {
-			case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-				if inst.MatchRune(rune(c)) {
-					sig = append(sig, 1)
-				} else {
-					sig = append(sig, 0)
-				}
+// split finds the characters that no instruction tells apart, numbers their
+// classes, and returns one character of each. It gives up if there would be too
+// much to look at.
+func (b *automatonBuilder) split(a *automaton) ([]rune, bool) {
+	starts := []rune{utf8.RuneSelf} // where a class beyond ASCII may start
+	for i := range b.prog.Inst {
+		inst := &b.prog.Inst[i]
+		if inst.Op != syntax.InstRune && inst.Op != syntax.InstRune1 {
+			continue
+		}
+		if len(inst.Rune) == 1 { // maybe without regard to case
+			r := inst.Rune[0]
+			starts = append(starts, r, r+1)
+			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+				starts = append(starts, f, f+1)
 			}
+			continue
 		}
-		class, known := signatures[string(sig)]
+		for j := 0; j+1 < len(inst.Rune); j += 2 {
+			starts = append(starts, inst.Rune[j], inst.Rune[j+1]+1)
+		}
+	}
+	slices.Sort(starts)
+	starts = slices.DeleteFunc(slices.Compact(starts), func(r rune) bool { return r < utf8.RuneSelf })
+	if len(starts)*len(b.prog.Inst) > mostVisits {
+		return nil, false
+	}
+	var representatives []rune
+	signatures := map[string]uint16{}
+	classOf := func(r rune) uint16 {
+		sig := b.signature(r)
+		class, known := signatures[sig]
 		if !known {
-			class = uint8(len(representatives))
-			signatures[string(sig)] = class
-			representatives = append(representatives, c)
+			class = uint16(len(representatives))
+			signatures[sig] = class
+			representatives = append(representatives, r)
 		}
-		a.classes[c] = class
+		return class
+	}
+	for c := range rune(utf8.RuneSelf) {
+		a.classes[c] = classOf(c)
+	}
+	for _, r := range starts {
+		a.wide = append(a.wide, wideClass{r, classOf(r)})
 	}
 	for 1<<a.shift < len(representatives) {
 		a.shift++
 	}
-	return representatives
+	return representatives, true
+}
+
+// signature is the same for characters that no instruction tells apart.
+func (b *automatonBuilder) signature(r rune) string {
+	sig := []byte{byte(kindOf(r))}
+	for i := range b.prog.Inst {
+		switch inst := &b.prog.Inst[i]; inst.Op {
+		case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
+			if inst.MatchRune(r) {
+				sig = append(sig, 1)
+			} else {
+				sig = append(sig, 0)
+			}
+		}
+	}
+	return string(sig)
 }
 
 func kindOf(r rune) rune {
@@ -133,7 +192,7 @@ func kindOf(r rune) rune {
 	return ' '
 }
 
-func (b *automatonBuilder) build(a *automaton, representatives []byte) bool {
+func (b *automatonBuilder) build(a *automaton, representatives []rune) bool {
 	b.states = append(b.states, automatonState{}) // foundState
 	b.id([]uint32{uint32(b.prog.Start)}, -1)
 	for s := startState; s < len(b.states); s++ {
@@ -155,19 +214,19 @@ func (b *automatonBuilder) build(a *automaton, representatives []byte) bool {
 	return true
 }
 
-// step returns the state after byte c.
-func (b *automatonBuilder) step(s automatonState, c byte) uint16 {
-	if b.closure(s, rune(c)) {
+// step returns the state after character c.
+func (b *automatonBuilder) step(s automatonState, c rune) uint16 {
+	if b.closure(s, c) {
 		return foundState
 	}
 	var next []uint32
 	for _, pc := range b.list {
-		if inst := &b.prog.Inst[pc]; inst.MatchRune(rune(c)) {
+		if inst := &b.prog.Inst[pc]; inst.MatchRune(c) {
 			next = append(next, inst.Out)
 		}
 	}
 	next = append(next, uint32(b.prog.Start)) // a search may start anywhere
-	return b.id(next, kindOf(rune(c)))
+	return b.id(next, kindOf(c))
 }
 
 // closure follows everything that needs no byte, when c (or the end, -1) comes
