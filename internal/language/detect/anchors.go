@@ -2,28 +2,65 @@ package detect
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
-// anchors finds which of many literals a text starts with, ends with, or is.
-// Each literal is filed under its first (or last) eight bytes, or four, two or
-// one if it is shorter; a text is looked up under its own, which takes as many
-// look-ups as there are sizes, however many literals there are.
+// anchors finds which of many literals a text is, starts with, or ends with.
+// Literals that must be the whole text are filed under a hash of it; the others
+// under their first, or last, sixteen bytes, or eight, four, two or one if they
+// are shorter. A text is looked up under its own, which takes as many look-ups as
+// there are kinds of key, however many literals there are.
 type anchors struct {
-	backward bool
-	always   []int32 // empty literals that need not be the whole text
-	empty    []int32 // empty literals that must
-	tables   []anchorTable
-}
-
-// anchorTable files literals of one size of key.
-type anchorTable struct {
-	size    int
+	always  []int32 // empty literals that a text starts or ends with
+	kinds   []anchorKind
 	shift   uint         // from a hash to a bit of the bitmap
 	bitmap  []uint64     // of the hashes of keys: most texts are turned away here
 	slots   []anchorSlot // open addressing
 	entries []anchorEntry
 }
+
+// anchorKind is how literals, or a text, are made into a key: some of the bytes
+// of one of its sources.
+type anchorKind struct {
+	of       atomKind // whole, start or end
+	size     int      // bytes of the key; of a whole, 0
+	source   uint8
+	up, down uint8 // bits shifted out at the top, then at the bottom
+	salt     uint64
+}
+
+// What keys are made of.
+const (
+	wholeSource = iota
+	headSource  // the first eight bytes
+	tailSource  // the last eight
+	longHead    // a hash of the first sixteen
+	longTail    // … of the last
+	numSources  = 8
+)
+
+func newAnchorKind(of atomKind, size int) anchorKind {
+	k := anchorKind{of: of, size: size}
+	drop := uint8(64-8*size) & 63
+	switch {
+	case of == whole:
+		k.source = wholeSource
+	case of == start && size == 16:
+		k.source = longHead
+	case of == start:
+		k.source, k.up, k.down = headSource, drop, drop
+	case size == 16:
+		k.source, k.salt = longTail, math.MaxUint64
+	default:
+		k.source, k.down, k.salt = tailSource, drop, math.MaxUint64
+	}
+	return k
+}
+
+// manyAnchors is from how many literals on keys of sixteen bytes are worth a
+// look-up more: so many paths start with the same eight.
+const manyAnchors = 100
 
 type anchorSlot struct {
 	key          uint64
@@ -31,127 +68,141 @@ type anchorSlot struct {
 }
 
 type anchorEntry struct {
-	lit   string
-	whole bool
-	id    int32
+	word
+	kind, id int32
 }
 
-// anchorLiteral is a literal, the number it is known by, and whether it must be
-// the whole text.
+// anchorLiteral is a literal, the number it is known by, and where it must be.
 type anchorLiteral struct {
-	lit   string
-	whole bool
-	id    int
+	lit string
+	of  atomKind
+	id  int
 }
 
 const anchorHash = 0x9E3779B97F4A7C15 // 2^64 over the golden ratio
 
-var anchorSizes = [...]int{8, 4, 2, 1}
-
-func newAnchors(lits []anchorLiteral, backward bool) *anchors {
+func newAnchors(lits []anchorLiteral) *anchors {
 	if len(lits) == 0 {
 		return nil
 	}
-	a := &anchors{backward: backward}
-	left := lits
-	for _, size := range anchorSizes {
-		var fit, shorter []anchorLiteral
-		for _, l := range left {
-			if len(l.lit) >= size {
-				fit = append(fit, l)
-			} else {
-				shorter = append(shorter, l)
+	order := max(bits.Len(uint(len(lits)*16)), 6)
+	a := &anchors{shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
+	longest := 8
+	if len(lits) >= manyAnchors {
+		longest = 16
+	}
+	var keys []uint64 // in the order they come, so that equal rules give equal tables
+	byKey := map[uint64][]anchorEntry{}
+	for _, of := range [...]atomKind{whole, start, end} {
+		for _, size := range [...]int{0, 16, 8, 4, 2, 1} {
+			kind := newAnchorKind(of, size)
+			some := false
+			for _, l := range lits {
+				if l.of != of || keySize(l, longest) != size {
+					continue
+				}
+				if size == 0 && of != whole {
+					a.always = append(a.always, int32(l.id))
+					continue
+				}
+				some = true
+				sources := sourcesOf(padded(bytesOf(l.lit)))
+				key := kind.key(&sources)
+				if byKey[key] == nil {
+					keys = append(keys, key)
+				}
+				byKey[key] = append(byKey[key], anchorEntry{newWord(l.lit), int32(len(a.kinds)), int32(l.id)})
+			}
+			if some {
+				a.kinds = append(a.kinds, kind)
 			}
 		}
-		if len(fit) > 0 {
-			a.tables = append(a.tables, newAnchorTable(fit, size, backward))
-		}
-		left = shorter
 	}
-	for _, l := range left {
-		if l.whole {
-			a.empty = append(a.empty, int32(l.id))
-		} else {
-			a.always = append(a.always, int32(l.id))
-		}
+	for _, key := range keys {
+		h := key * anchorHash >> a.shift
+		a.bitmap[h>>6] |= 1 << (h & 63)
+		*a.slot(key) = anchorSlot{key, int32(len(a.entries)), int32(len(byKey[key]))}
+		a.entries = append(a.entries, byKey[key]...)
 	}
 	return a
 }
 
-func newAnchorTable(lits []anchorLiteral, size int, backward bool) anchorTable {
-	order := max(bits.Len(uint(len(lits)*16)), 6)
-	t := anchorTable{size: size, shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
-	var keys []uint64 // in the order they come, so that equal rules give equal tables
-	byKey := map[uint64][]anchorEntry{}
-	for _, l := range lits {
-		key := anchorKey(bytesOf(l.lit), size, backward)
-		if byKey[key] == nil {
-			keys = append(keys, key)
-		}
-		byKey[key] = append(byKey[key], anchorEntry{l.lit, l.whole, int32(l.id)})
+func keySize(l anchorLiteral, longest int) int {
+	if l.of == whole || l.lit == "" {
+		return 0
 	}
-	for _, key := range keys {
-		h := key * anchorHash >> t.shift
-		t.bitmap[h>>6] |= 1 << (h & 63)
-		*t.slot(key) = anchorSlot{key, int32(len(t.entries)), int32(len(byKey[key]))}
-		t.entries = append(t.entries, byKey[key]...)
-	}
-	return t
+	return min(1<<(bits.Len(uint(len(l.lit)))-1), longest)
 }
 
-// anchorKey packs the first, or last, size bytes of b.
-func anchorKey(b []byte, size int, backward bool) uint64 {
-	if backward {
-		b = b[len(b)-size:]
+// sourcesOf makes the sources of a padded text. A text of less than eight bytes
+// is followed by zeros in its head, and preceded by them in its tail.
+func sourcesOf(text []byte) (s [numSources]uint64) {
+	n := len(text)
+	head := binary.LittleEndian.Uint64(text[:n+slack])
+	tail := uint64(0)
+	if n >= 8 {
+		tail = binary.LittleEndian.Uint64(text[n-8:])
+	} else {
+		free := uint(64-8*n) & 127
+		head = head << free >> free
+		tail = head << free
 	}
-	switch size {
-	case 8:
-		return binary.LittleEndian.Uint64(b)
-	case 4:
-		return uint64(binary.LittleEndian.Uint32(b))
-	case 2:
-		return uint64(binary.LittleEndian.Uint16(b))
+	s[headSource], s[tailSource] = head, tail
+	s[wholeSource] = (head*anchorHash^tail)*anchorHash + uint64(n)
+	if n >= 16 {
+		s[longHead] = head*anchorHash ^ binary.LittleEndian.Uint64(text[8:])
+		s[longTail] = tail*anchorHash ^ binary.LittleEndian.Uint64(text[n-16:])
 	}
-	return uint64(b[0])
+	return s
+}
+
+// key makes the key of a text, which must be as long as the kind's size.
+func (k *anchorKind) key(sources *[numSources]uint64) uint64 {
+	return sources[k.source%numSources]<<(k.up&63)>>(k.down&63) ^ k.salt
 }
 
 // slot returns the slot of key, or the empty one where it would be.
-func (t *anchorTable) slot(key uint64) *anchorSlot {
-	mask := uint64(len(t.slots) - 1)
+func (a *anchors) slot(key uint64) *anchorSlot {
+	mask := uint64(len(a.slots) - 1)
 	for i := key * anchorHash >> 32; ; i++ {
-		if s := &t.slots[i&mask]; s.count == 0 || s.key == key {
+		if s := &a.slots[i&mask]; s.count == 0 || s.key == key {
 			return s
 		}
 	}
 }
 
-// find appends the numbers of the literals that fit.
+// find appends the numbers of the literals that fit a padded text.
 func (a *anchors) find(text []byte, found []int32) []int32 {
 	found = append(found, a.always...)
-	if len(text) == 0 {
-		return append(found, a.empty...)
+	sources := sourcesOf(text)
+	for i := range a.kinds {
+		k := &a.kinds[i]
+		if len(text) < k.size {
+			continue
+		}
+		key := k.key(&sources)
+		if h := key * anchorHash >> (a.shift & 63); a.bitmap[h>>6]>>(h&63)&1 != 0 {
+			found = a.compare(text, key, int32(i), found)
+		}
 	}
-	for i := range a.tables {
-		t := &a.tables[i]
-		if len(text) < t.size {
+	return found
+}
+
+// compare compares the literals filed under key.
+func (a *anchors) compare(text []byte, key uint64, kind int32, found []int32) []int32 {
+	slot := a.slot(key)
+	entries := a.entries[slot.first : slot.first+slot.count]
+	for i := range entries {
+		e := &entries[i]
+		n, from := len(e.lit), 0
+		switch of := a.kinds[kind].of; {
+		case n > len(text) || e.kind != kind || of == whole && n != len(text):
 			continue
+		case of == end:
+			from = len(text) - n
 		}
-		key := anchorKey(text, t.size, a.backward)
-		if h := key * anchorHash >> (t.shift & 63); t.bitmap[h>>6]>>(h&63)&1 == 0 {
-			continue
-		}
-		slot := t.slot(key)
-		for _, e := range t.entries[slot.first : slot.first+slot.count] {
-			if len(text) < len(e.lit) || e.whole && len(text) != len(e.lit) {
-				continue
-			}
-			part := text[:len(e.lit)]
-			if a.backward {
-				part = text[len(text)-len(e.lit):]
-			}
-			if string(part) == e.lit {
-				found = append(found, e.id)
-			}
+		if e.is(text[from : from+n]) {
+			found = append(found, e.id)
 		}
 	}
 	return found

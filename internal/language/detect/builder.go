@@ -21,7 +21,33 @@ type builder struct {
 type shared struct {
 	placeholders map[string][]string
 	automata     map[string]*automaton // by expression
+	tests        map[*sigma.Item]resolved
 	census       census
+}
+
+// resolved is what an item says with its placeholders put in; several classes
+// ask for the same.
+type resolved struct {
+	tests    sigma.Tests
+	problems []sigma.Problem // without warnings
+}
+
+func (s *shared) resolve(item *sigma.Item) resolved {
+	if r, ok := s.tests[item]; ok {
+		return r
+	}
+	var r resolved
+	tests, problems := item.Tests(s.placeholders)
+	r.tests = tests
+	for _, p := range problems {
+		if !p.Warning {
+			r.problems = append(r.problems, p.Problem)
+		}
+	}
+	if s.tests != nil {
+		s.tests[item] = r
+	}
+	return r
 }
 
 // lowering turns one rule's detection into a tree for the builder's class.
@@ -75,12 +101,9 @@ func (l *lowering) node(n *sigma.Node) *tree {
 }
 
 func (l *lowering) item(item *sigma.Item) *tree {
-	tests, problems := item.Tests(l.placeholders)
-	for _, p := range problems {
-		if !p.Warning {
-			l.problems = append(l.problems, p.Problem)
-		}
-	}
+	r := l.resolve(item)
+	tests := r.tests
+	l.problems = append(l.problems, r.problems...)
 	field, ok := l.field(item.Field, item.Pos)
 	var t *tree
 	switch {
@@ -188,16 +211,6 @@ func (l *lowering) literals(tests []sigma.Test, field int, cased bool) int {
 func (b *builder) intern(p predicate, id string) int {
 	if i, ok := b.known[id]; ok {
 		return i
-	}
-	if p.pats != nil {
-		p.set = newLiteralSet(p.pats, b.census)
-	}
-	if p.re != nil {
-		expr := p.re.re.String()
-		if b.automata[expr] == nil {
-			b.automata[expr] = newAutomaton(p.re.re)
-		}
-		p.re = b.automata[expr]
 	}
 	b.known[id] = len(b.preds)
 	b.preds = append(b.preds, p)

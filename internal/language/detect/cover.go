@@ -27,8 +27,9 @@ type pricing struct {
 
 // price estimates the share of events that have the atom. Nobody knows a
 // host's events beforehand; but short literals are more common than long ones,
-// what many rules name (cmd.exe, /bin/sh) is what hosts run, and a whole value
-// that is one word (true, System, root) is one of few.
+// what many rules name (cmd.exe, /bin/sh) is what hosts run, what stands in
+// everyday texts is in every other text, and a whole value that is one word
+// (true, System, root) is one of few.
 func (p pricing) price(a atom) float64 {
 	var share float64
 	switch a.kind {
@@ -43,6 +44,9 @@ func (p pricing) price(a atom) float64 {
 		if rare := rarity(a.lit); len(a.lit) <= 4 {
 			share *= rare
 		}
+	}
+	if a.kind != whole && strings.Contains(everydayText, a.lit) {
+		share = max(share, 0.2)
 	}
 	return min(share*(1+0.3*float64(min(p.uses[a], 200)-1)), 0.95)
 }
@@ -75,16 +79,18 @@ func (p pricing) of(atoms []atom) cover {
 	return c
 }
 
-func (p pricing) cover(t *tree, b *builder) cover {
+// cover returns the cheapest cover of a tree; needs are the atoms that each
+// predicate needs.
+func (p pricing) cover(t *tree, needs [][]atom) cover {
 	switch t.op {
 	case leaf:
-		if atoms := b.preds[t.pred].necessary(); len(atoms) > 0 {
-			return p.of(atoms)
+		if len(needs[t.pred]) > 0 {
+			return p.of(needs[t.pred])
 		}
 	case and:
 		best := noCover
 		for _, kid := range t.kids {
-			if c := p.cover(kid, b); c.cost < best.cost {
+			if c := p.cover(kid, needs); c.cost < best.cost {
 				best = c
 			}
 		}
@@ -92,7 +98,7 @@ func (p pricing) cover(t *tree, b *builder) cover {
 	case or, atLeast:
 		all := cover{}
 		for _, kid := range t.kids {
-			c := p.cover(kid, b)
+			c := p.cover(kid, needs)
 			if math.IsInf(c.cost, 1) {
 				return noCover
 			}
@@ -112,11 +118,8 @@ func (p *predicate) necessary() []atom {
 	}
 	switch p.op {
 	case sigma.Match:
-		pats := p.pats
-		if pats == nil {
-			pats = []pattern{p.pat}
-		}
 		var atoms []atom
+		pats := p.patterns()
 		for i := range pats {
 			a := pats[i].atom(p.field, p.cased)
 			if a.kind == present {
@@ -173,18 +176,31 @@ func (p *pattern) atom(field int, cased bool) atom {
 	case contains:
 		return atom{field, inside, lit(p.lit)}
 	}
-	longest := ""
-	for _, s := range p.segments {
-		for _, part := range s.parts {
-			if len(part.Text) > len(longest) {
-				longest = part.Text
-			}
+	// Of a glob, the part that is least likely in a text.
+	best := atom{field: field, kind: present}
+	consider := func(kind atomKind, part sigma.Part) {
+		if part.Kind != sigma.Plain || part.Text == "" {
+			return
+		}
+		a := atom{field, kind, lit(part.Text)}
+		if best.kind == present || (pricing{}).price(a) < (pricing{}).price(best) {
+			best = a
 		}
 	}
-	if longest == "" {
-		return atom{field: field, kind: present}
+	for _, s := range p.segments {
+		for _, part := range s.parts {
+			consider(inside, part)
+		}
 	}
-	return atom{field, inside, lit(longest)}
+	if n := len(p.segments); n > 0 {
+		if parts := p.segments[0].parts; !p.open {
+			consider(start, parts[0])
+		}
+		if parts := p.segments[n-1].parts; !p.ended {
+			consider(end, parts[len(parts)-1])
+		}
+	}
+	return best
 }
 
 // exactAtom says whether the atom is there exactly if the pattern fits.

@@ -11,6 +11,7 @@ package detect
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -38,6 +39,7 @@ type Engine struct {
 	rules        []*Rule
 	programs     []*program
 	byClass      map[int]int // program by class UID
+	near         []int16     // the same for small UIDs, as a table; -1 if there is none
 	correlations []*correlation
 	feeds        [][]feed // by rule: the correlations that count its matches
 	weak         []Weak
@@ -151,7 +153,7 @@ func (c *compiler) addFilters(filters []*sigma.Filter) {
 
 func (c *compiler) compilePrograms() {
 	e := c.engine
-	s := shared{c.options.Placeholders, map[string]*automaton{}, takeCensus(c.admitted)}
+	s := shared{c.options.Placeholders, map[string]*automaton{}, map[*sigma.Item]resolved{}, takeCensus(c.admitted)}
 	homeless := make([]bool, len(c.admitted))
 	for i := range homeless {
 		homeless[i] = true
@@ -178,6 +180,7 @@ func (c *compiler) compilePrograms() {
 		e.byClass[class.UID] = len(e.programs)
 		e.programs = append(e.programs, p)
 	}
+	e.near = nearTable(e.byClass)
 	for i, a := range c.admitted {
 		if homeless[i] {
 			c.failed[i] = true
@@ -221,6 +224,29 @@ func (c *compiler) drop() {
 	c.engine.weak = slices.DeleteFunc(c.engine.weak, func(w Weak) bool {
 		return c.failed[slices.Index(c.engine.rules, w.Rule)]
 	})
+}
+
+func nearTable(byClass map[int]int) []int16 {
+	t := make([]int16, 4096)
+	for uid := range t {
+		n, ok := byClass[uid]
+		if !ok || n > math.MaxInt16 {
+			n = -1
+		}
+		t[uid] = int16(n)
+	}
+	return t
+}
+
+// programOf returns the number of a class's program, or -1.
+func (e *Engine) programOf(class int) int {
+	if uint(class) < uint(len(e.near)) && e.near[class] >= 0 {
+		return int(e.near[class])
+	}
+	if n, ok := e.byClass[class]; ok {
+		return n
+	}
+	return -1
 }
 
 // Rules returns every rule that was read, in order; those left out are named

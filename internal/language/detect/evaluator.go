@@ -39,8 +39,8 @@ func (e *Engine) NewEvaluator() *Evaluator {
 // for each, in the order of the set. The match is valid during the call only.
 // Events of classes the engine was not compiled for match nothing.
 func (v *Evaluator) Evaluate(ev *ocsf.Event, sink func(*Match)) {
-	n, ok := v.engine.byClass[ev.Class]
-	if !ok {
+	n := v.engine.programOf(ev.Class)
+	if n < 0 {
 		return
 	}
 	p, s := v.engine.programs[n], v.scratches[n]

@@ -15,39 +15,61 @@ import (
 // appendFold appends the folded form of s.
 func appendFold(dst []byte, s string) []byte {
 	n := len(dst)
-	dst = slices.Grow(dst, len(s))[:n+len(s)]
-	out, in := dst[n:], bytesOf(s)
-	if len(s) < 8 {
-		for i, c := range in {
+	dst = slices.Grow(dst, len(s)+slack)
+	if done := foldWords(dst[n:n+len(s)+slack], s); done < len(s) {
+		return appendFoldRunes(dst[:n+done], s[done:])
+	}
+	return dst[:n+len(s)]
+}
+
+// foldWords folds s into out, eight bytes at a time, up to the first of them
+// that are not ASCII, and returns where it stopped: at the start of a character.
+// It may write up to eight bytes more than s has.
+func foldWords(out []byte, s string) int {
+	in := bytesOf(s)
+	i := 0
+	for ; i+8 <= len(in); i += 8 {
+		w := binary.LittleEndian.Uint64(in[i:])
+		if w&0x8080808080808080 != 0 {
+			return runeStart(in, i)
+		}
+		binary.LittleEndian.PutUint64(out[i:], foldWord(w))
+	}
+	if i == len(in) {
+		return i
+	}
+	if len(in) < 8 {
+		for ; i < len(in); i++ {
+			c := in[i]
 			if c >= utf8.RuneSelf {
-				return appendFoldRunes(dst[:n+i], s[i:])
+				return i
 			}
 			out[i] = foldASCII[c]
 		}
-		return dst
+		return i
 	}
-	for i := 0; ; i += 8 {
-		if i+8 > len(in) {
-			if i == len(in) {
-				return dst
-			}
-			i = len(in) - 8 // the last eight, some of them again
-		}
-		w := binary.LittleEndian.Uint64(in[i:])
-		if w&0x8080808080808080 != 0 {
-			for i > 0 && in[i] >= utf8.RuneSelf && !utf8.RuneStart(in[i]) {
-				i-- // not from within a character
-			}
-			return appendFoldRunes(dst[:n+i], s[i:])
-		}
-		// Eight bytes at once: set bit 5 of those between 'A' and 'Z'.
-		fromA := w + 0x3f3f3f3f3f3f3f3f
-		afterZ := w + 0x2525252525252525
-		binary.LittleEndian.PutUint64(out[i:], w|(fromA&^afterZ&0x8080808080808080)>>2)
-		if i+8 == len(in) {
-			return dst
-		}
+	last := len(in) - 8 // some bytes again
+	w := binary.LittleEndian.Uint64(in[last:])
+	if w&0x8080808080808080 != 0 {
+		return runeStart(in, i)
 	}
+	binary.LittleEndian.PutUint64(out[last:], foldWord(w))
+	return len(in)
+}
+
+// foldWord sets bit 5 of those of eight bytes of ASCII that are between 'A' and
+// 'Z'.
+func foldWord(w uint64) uint64 {
+	fromA, afterZ := w+0x3f3f3f3f3f3f3f3f, w+0x2525252525252525
+	return w | (fromA&^afterZ&0x8080808080808080)>>2
+}
+
+// runeStart returns i, or where the character starts that i is within.
+func runeStart(in []byte, i int) int {
+	for i > 0 && in[i] >= utf8.RuneSelf && !utf8.RuneStart(in[i]) {
+		i--
+	}
+	return i
 }
 
 // foldASCII is what each byte of ASCII is folded to.

@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"math"
@@ -9,18 +8,18 @@ import (
 	"slices"
 )
 
-// grams finds which of many literals are anywhere in a text, in one pass.
+// grams finds which of many literals are anywhere in a text.
 //
-// Of each literal one window of four bytes (two, for the shortest) is chosen,
-// the rarest it has. A pass slides a window over the text and asks a bitmap
-// that fits the first-level cache whether any literal chose this one; only then
-// the literal is compared. Unlike in an Aho-Corasick automaton no step waits
+// Of each literal one window of four bytes (eight, if all are long; three or
+// two, for the shortest) is chosen, the rarest it has. A pass slides a window over the text and asks a
+// bitmap that fits the nearest caches whether any literal chose this one; only
+// then literals are compared. Unlike in an Aho-Corasick automaton no step waits
 // for the memory access of the step before, and the tables are a hundredth of
 // the size. How often a window may be shared is a constant of the rule set, so
 // a pass stays linear in the text.
 type grams struct {
-	four, two *window
-	one       []gramLiteral
+	passes []*window
+	alone  []gramLiteral // a search for each
 }
 
 // gramLiteral is a literal and the number it is known by.
@@ -29,34 +28,97 @@ type gramLiteral struct {
 	id  int
 }
 
+const (
+	// mostWild is up to how many literals that are one byte shorter than a window
+	// join the pass of the others; of each the bitmap holds 256 windows.
+	mostWild = 6
+	// fewLiterals is up to how many literals one pass by windows of three bytes
+	// serves for all lengths: in few, even so short a window is rare.
+	fewLiterals = 400
+)
+
+// newGrams plans the passes. Where every literal is long enough, not every
+// window need be looked at: wherever a literal of seven bytes stands, one of
+// four neighbouring windows of it is at a multiple of four; of five bytes, one
+// of two at an even place. A single one that is too short is searched for by
+// itself; more of them get a pass of their own.
 func newGrams(lits []gramLiteral, c census) *grams {
-	var long, short []gramLiteral
 	g := &grams{}
+	var byLength [12]int // the last are longer too
+	var wanted []gramLiteral
 	for _, l := range lits {
-		switch {
-		case len(l.lit) >= 4:
+		if len(l.lit) < 2 {
+			g.alone = append(g.alone, l)
+			continue
+		}
+		wanted = append(wanted, l)
+		byLength[min(len(l.lit), 11)]++
+	}
+	shorterThan := func(n int) (count int) {
+		for _, c := range byLength[:n] {
+			count += c
+		}
+		return count
+	}
+	twos, threes := byLength[2], byLength[3]
+	size, stride, least := 4, 2, 5
+	switch {
+	case shorterThan(11) <= 1:
+		size, stride, least = 8, 4, 11 // and eight bytes are rarer than four
+	case shorterThan(7) <= 1:
+		stride, least = 4, 7
+	case shorterThan(5) <= 1:
+	case len(wanted) <= fewLiterals && twos <= mostWild:
+		size, stride, least = 3, 1, 2
+	case twos == 0 && threes <= mostWild:
+		stride, least = 1, 3
+	}
+	var long, short, two []gramLiteral
+	for _, l := range wanted {
+		switch n := len(l.lit); {
+		case n >= least:
 			long = append(long, l)
-		case len(l.lit) >= 2:
-			short = append(short, l)
+		case n == 2 && twos > mostWild:
+			two = append(two, l)
 		default:
-			g.one = append(g.one, l)
+			short = append(short, l)
 		}
 	}
-	g.four, g.two = newWindow(long, 4, c), newWindow(short, 2, c)
+	if len(short) == 1 {
+		g.alone, short = append(g.alone, short...), nil
+	}
+	for _, p := range []struct {
+		lits         []gramLiteral
+		size, stride int
+	}{{long, size, stride}, {short, 3, 1}, {two, 2, 1}} {
+		if len(p.lits) > 0 {
+			g.passes = append(g.passes, newWindow(p.lits, p.size, p.stride, c))
+		}
+	}
 	return g
+}
+
+// slack is how many bytes past the end of a text a pass may read. What it finds
+// there it does not believe.
+const slack = 16
+
+// padded returns text with slack behind it: as it is, if it has that, which
+// folded texts of a scratch do.
+func padded(text []byte) []byte {
+	if cap(text)-len(text) >= slack {
+		return text
+	}
+	return append(make([]byte, 0, len(text)+slack), text...)
 }
 
 // find appends the numbers of the literals that are in text; one may be
 // appended several times.
 func (g *grams) find(text []byte, found []int32) []int32 {
-	if g.four != nil {
-		found = g.four.find(text, found, false)
+	for _, w := range g.passes {
+		found = w.find(text, found, false)
 	}
-	if g.two != nil {
-		found = g.two.find(text, found, false)
-	}
-	for _, l := range g.one {
-		if l.lit == "" || bytes.IndexByte(text, l.lit[0]) >= 0 {
+	for i := range g.alone {
+		if l := &g.alone[i]; index(text, l.lit) >= 0 {
 			found = append(found, int32(l.id))
 		}
 	}
@@ -65,176 +127,186 @@ func (g *grams) find(text []byte, found []int32) []int32 {
 
 // any reports whether at least one literal is in text.
 func (g *grams) any(text []byte) bool {
-	for _, l := range g.one {
-		if l.lit == "" || bytes.IndexByte(text, l.lit[0]) >= 0 {
+	for i := range g.alone {
+		if index(text, g.alone[i].lit) >= 0 {
 			return true
 		}
 	}
 	var room [8]int32
-	return g.four != nil && len(g.four.find(text, room[:0], true)) > 0 ||
-		g.two != nil && len(g.two.find(text, room[:0], true)) > 0
+	for _, w := range g.passes {
+		if len(w.find(text, room[:0], true)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // window is the pass for literals of at least size bytes.
 type window struct {
 	size    int
-	stride  int  // only windows at multiples of it are looked at: 1 or 4
-	shift   uint // from a hash to a bit of the bitmap
+	stride  int    // only windows at multiples of it are looked at: 1, 2 or 4
+	mask    uint32 // of the bytes of a window
+	wild    bool   // some literals are a byte shorter than a window
+	shift   uint   // from a hash to a bit of the bitmap
 	bitmap  []uint64
 	slots   []windowSlot // open addressing by the upper bits of the hash
 	entries []windowEntry
 }
 
 type windowSlot struct {
-	key          uint32
-	first, count int32 // in entries; an empty slot has count 0
+	key   uint32
+	first int32 // in entries, counted from 1; 0: the slot is empty
 }
 
 type windowEntry struct {
-	lit    string
-	offset int32 // of the window in lit
+	word
+	offset int32 // of the window in the literal
 	id     int32
+	last   bool // of those that chose the window
 }
 
 const windowHash = 0x9E3779B1 // 2^32 over the golden ratio
 
-func newWindow(lits []gramLiteral, size int, c census) *window {
-	if len(lits) == 0 {
-		return nil
-	}
-	w := &window{size: size, stride: 1}
-	if size == 4 && !slices.ContainsFunc(lits, func(l gramLiteral) bool { return len(l.lit) < 7 }) {
-		// Wherever a literal of seven bytes stands, one of four neighbouring
-		// windows of it is at a multiple of four.
-		w.stride = 4
-	}
+func newWindow(lits []gramLiteral, size, stride int, c census) *window {
+	w := &window{size: size, stride: stride, mask: 1<<(8*min(size, 4)) - 1}
 	type filed struct {
 		key    uint32
 		lit    int
 		offset int
 	}
 	var all []filed
-	for i, o := range chooseWindows(lits, size, w.stride, c) {
-		for j := range w.stride {
+	wild := 0
+	for i, o := range chooseWindows(lits, size, stride, c) {
+		if len(lits[i].lit) < size {
+			w.wild = true
+			all = append(all, filed{w.wildKey(keyAt(lits[i].lit, 0, size-1)), i, 0})
+			wild += 255
+			continue
+		}
+		for j := range stride {
 			all = append(all, filed{keyAt(lits[i].lit, o+j, size), i, o + j})
 		}
 	}
 	slices.SortFunc(all, func(a, b filed) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.lit, b.lit), cmp.Compare(a.offset, b.offset))
 	})
-	// A bitmap about one in 64 full, between 1 Kbit and 128 Kbit.
-	order := min(max(bits.Len(uint(len(all)*64)), 10), 17)
+	// A bitmap about one in 64 full, between 1 Kbit and 512 Kbit.
+	order := min(max(bits.Len(uint((len(all)+wild)*64)), 10), 19)
 	w.shift = uint(32 - order)
 	w.bitmap = make([]uint64, 1<<order/64)
 	w.slots = make([]windowSlot, 1<<bits.Len(uint(len(all)*2)))
-	for _, f := range all {
-		h := f.key * windowHash
-		w.bitmap[h>>w.shift>>6] |= 1 << (h >> w.shift & 63)
-		slot := w.slot(f.key)
-		if slot.count == 0 {
-			slot.key, slot.first = f.key, int32(len(w.entries))
+	for i, f := range all {
+		w.expect(f.key, len(lits[f.lit].lit) < size)
+		w.entries = append(w.entries, windowEntry{newWord(lits[f.lit].lit), int32(f.offset), int32(lits[f.lit].id), i+1 == len(all) || all[i+1].key != f.key})
+		if i == 0 || all[i-1].key != f.key {
+			*w.slot(f.key) = windowSlot{f.key, int32(len(w.entries))}
 		}
-		slot.count++
-		w.entries = append(w.entries, windowEntry{lits[f.lit].lit, int32(f.offset), int32(lits[f.lit].id)})
 	}
 	return w
+}
+
+// wildKey is the key under which a literal is filed that is one byte shorter
+// than a window, given a window that starts with it. A full window may have the
+// same key: then more is compared than need be.
+func (w *window) wildKey(key uint32) uint32 { return ^(key & (w.mask >> 8)) }
+
+// expect puts a key into the bitmap: of a wild one, all windows that start so.
+func (w *window) expect(key uint32, wild bool) {
+	if !wild {
+		h := key * windowHash >> w.shift
+		w.bitmap[h>>6] |= 1 << (h & 63)
+		return
+	}
+	for last := range uint32(256) {
+		w.expect(^key|last<<(8*(w.size-1)), false)
+	}
 }
 
 // slot returns the slot of key, or the empty one where it would be.
 func (w *window) slot(key uint32) *windowSlot {
 	mask := uint32(len(w.slots) - 1)
 	for i := key * windowHash >> 7; ; i++ {
-		if s := &w.slots[i&mask]; s.count == 0 || s.key == key {
+		if s := &w.slots[i&mask]; s.first == 0 || s.key == key {
 			return s
 		}
 	}
 }
 
+// find slides over the text, four windows to a step, with one branch for all of
+// them. Those past the end of the text are looked at too, and not believed.
 func (w *window) find(text []byte, found []int32, first bool) []int32 {
-	switch {
-	case len(text) < w.size:
-		return found
-	case w.size == 4 && len(text) >= 8:
-		return w.findFours(text, found, first)
+	size := w.size
+	if w.wild {
+		size--
 	}
-	for i := 0; i+w.size <= len(text); i++ {
-		key := uint32(text[i]) | uint32(text[i+1])<<8
-		if w.size == 4 {
-			key |= uint32(text[i+2])<<16 | uint32(text[i+3])<<24
-		}
-		if h := key * windowHash >> (w.shift & 31); w.bitmap[h>>6]>>(h&63)&1 != 0 {
-			found = w.verify(text, i, key, found)
-			if first && len(found) > 0 {
-				return found
-			}
-		}
-	}
-	return found
-}
-
-// findFours looks at the windows of four bytes of a text of at least eight:
-// four, or with a stride all that matter, out of one load; one branch for all
-// of them.
-func (w *window) findFours(text []byte, found []int32, first bool) []int32 {
-	bitmap, shift, last := w.bitmap, w.shift&31, len(text)-8
-	if w.stride == 4 {
-		i := 0
-		for ; i <= last; i += 8 {
-			x := binary.LittleEndian.Uint64(text[i:])
-			h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>32)*windowHash>>shift
-			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
-			if (b0|b1)&1 == 0 {
-				continue
-			}
-			if b0&1 != 0 {
-				found = w.verify(text, i, uint32(x), found)
-			}
-			if b1&1 != 0 {
-				found = w.verify(text, i+4, uint32(x>>32), found)
-			}
-			if first && len(found) > 0 {
-				return found
-			}
-		}
-		if i+4 <= len(text) {
-			key := binary.LittleEndian.Uint32(text[i:])
-			if h := key * windowHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
-				found = w.verify(text, i, key, found)
-			}
-		}
+	if len(text) < size {
 		return found
 	}
-	for i := 0; i <= last; i += 4 {
-		x := binary.LittleEndian.Uint64(text[i:])
-		h0, h1 := uint32(x)*windowHash>>shift, uint32(x>>8)*windowHash>>shift
-		h2, h3 := uint32(x>>16)*windowHash>>shift, uint32(x>>24)*windowHash>>shift
+	text = padded(text)
+	if w.stride > 1 {
+		return w.findSparse(text, found, first)
+	}
+	in, bitmap, shift, mask := text[:len(text)+slack], w.bitmap, w.shift&31, w.mask
+	for i := 0; i <= len(text)-size; i += 4 {
+		x := binary.LittleEndian.Uint64(in[i:])
+		k0, k1, k2, k3 := uint32(x)&mask, uint32(x>>8)&mask, uint32(x>>16)&mask, uint32(x>>24)&mask
+		h0, h1, h2, h3 := k0*windowHash>>shift, k1*windowHash>>shift, k2*windowHash>>shift, k3*windowHash>>shift
 		b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
 		b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
 		if (b0|b1|b2|b3)&1 == 0 {
 			continue
 		}
-		if b0&1 != 0 {
-			found = w.verify(text, i, uint32(x), found)
-		}
-		if b1&1 != 0 {
-			found = w.verify(text, i+1, uint32(x>>8), found)
-		}
-		if b2&1 != 0 {
-			found = w.verify(text, i+2, uint32(x>>16), found)
-		}
-		if b3&1 != 0 {
-			found = w.verify(text, i+3, uint32(x>>24), found)
+		for j, hit := range [...]uint64{b0, b1, b2, b3} {
+			if hit&1 != 0 {
+				found = w.verify(text, i+j, uint32(x>>(8*j))&mask, found)
+			}
 		}
 		if first && len(found) > 0 {
-			return found
+			break
 		}
 	}
-	// The last windows, some of them again.
-	x := binary.LittleEndian.Uint64(text[last:])
-	for j := range 5 {
-		key := uint32(x >> (8 * j))
-		if h := key * windowHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
-			found = w.verify(text, last+j, key, found)
+	return found
+}
+
+// findSparse is find for windows at every second or fourth place.
+func (w *window) findSparse(text []byte, found []int32, first bool) []int32 {
+	in, bitmap, shift, s := text[:len(text)+slack], w.bitmap, w.shift&31, w.stride
+	if w.size == 8 {
+		for i := 0; i <= len(text)-8; i += 8 {
+			k0, k1 := wideKey(binary.LittleEndian.Uint64(in[i:])), wideKey(binary.LittleEndian.Uint64(in[i+4:]))
+			h0, h1 := k0*windowHash>>shift, k1*windowHash>>shift
+			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
+			if (b0|b1)&1 == 0 {
+				continue
+			}
+			if b0&1 != 0 {
+				found = w.verify(text, i, k0, found)
+			}
+			if b1&1 != 0 {
+				found = w.verify(text, i+4, k1, found)
+			}
+			if first && len(found) > 0 {
+				break
+			}
+		}
+		return found
+	}
+	for i := 0; i <= len(text)-4; i += 4 * s {
+		k0, k1 := binary.LittleEndian.Uint32(in[i:]), binary.LittleEndian.Uint32(in[i+s:])
+		k2, k3 := binary.LittleEndian.Uint32(in[i+2*s:]), binary.LittleEndian.Uint32(in[i+3*s:])
+		h0, h1, h2, h3 := k0*windowHash>>shift, k1*windowHash>>shift, k2*windowHash>>shift, k3*windowHash>>shift
+		b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
+		b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
+		if (b0|b1|b2|b3)&1 == 0 {
+			continue
+		}
+		for j, hit := range [...]uint64{b0, b1, b2, b3} {
+			if hit&1 != 0 {
+				found = w.verify(text, i+j*s, [...]uint32{k0, k1, k2, k3}[j], found)
+			}
+		}
+		if first && len(found) > 0 {
+			break
 		}
 	}
 	return found
@@ -242,17 +314,37 @@ func (w *window) findFours(text []byte, found []int32, first bool) []int32 {
 
 // verify compares the literals that chose the window key, which is at i.
 func (w *window) verify(text []byte, i int, key uint32, found []int32) []int32 {
-	slot := w.slot(key)
-	for _, e := range w.entries[slot.first : slot.first+slot.count] {
-		from := i - int(e.offset)
-		if from >= 0 && len(text)-from >= len(e.lit) && string(text[from:from+len(e.lit)]) == e.lit {
-			found = append(found, e.id)
-		}
+	found = w.compare(text, i, key, found)
+	if w.wild {
+		found = w.compare(text, i, w.wildKey(key), found)
 	}
 	return found
 }
 
+func (w *window) compare(text []byte, i int, key uint32, found []int32) []int32 {
+	at := w.slot(key).first
+	if at == 0 {
+		return found
+	}
+	for n := int(at) - 1; ; n++ {
+		e := &w.entries[n]
+		from := i - int(e.offset)
+		if to := from + len(e.lit); from >= 0 && to <= len(text) && e.is(text[from:to]) {
+			found = append(found, e.id)
+		}
+		if e.last {
+			return found
+		}
+	}
+}
+
+// wideKey makes a key of a window of eight bytes.
+func wideKey(x uint64) uint32 { return uint32(x * anchorHash >> 32) }
+
 func keyAt(lit string, offset, size int) uint32 {
+	if size == 8 {
+		return wideKey(binary.LittleEndian.Uint64(bytesOf(lit[offset:])))
+	}
 	var key uint32
 	for i := range size {
 		key |= uint32(lit[offset+i]) << (8 * i)
@@ -278,8 +370,10 @@ func chooseWindows(lits []gramLiteral, size, run int, c census) []int {
 		if used != nil {
 			cost += 16 * min(int(*used.at(key)), 64)
 		}
-		if size == 4 && c != nil {
-			cost += 8 * min(int(*c.at(key)), 128)
+		if c != nil {
+			for at := o; at+4 <= o+size; at += 4 {
+				cost += 8 * min(int(*c.at(keyAt(lit, at, 4))), 128)
+			}
 		}
 		for j := range size {
 			cost += int(commonness[lit[o+j]])
@@ -287,12 +381,17 @@ func chooseWindows(lits []gramLiteral, size, run int, c census) []int {
 		return cost
 	}
 	chosen := make([]int, len(lits))
+	var costs []int
 	for i, l := range lits {
+		costs = costs[:0]
+		for o := 0; o+size <= len(l.lit); o++ {
+			costs = append(costs, cost(l.lit, o))
+		}
 		best := math.MaxInt
-		for o := 0; o+size+run-1 <= len(l.lit); o++ {
+		for o := 0; o+run <= len(costs); o++ {
 			sum := 0
-			for j := range run {
-				sum += cost(l.lit, o+j)
+			for _, c := range costs[o : o+run] {
+				sum += c
 			}
 			if sum < best {
 				best, chosen[i] = sum, o
@@ -301,49 +400,3 @@ func chooseWindows(lits []gramLiteral, size, run int, c census) []int {
 	}
 	return chosen
 }
-
-// census counts windows of four bytes: how common they are in what rules look
-// for and, weighing more, in what every host runs.
-//
-// It is a table by hash: two windows may share a count, which costs nothing but
-// a little of the choice.
-type census []uint16
-
-const censusOrder = 16
-
-func (c census) at(key uint32) *uint16 { return &c[key*windowHash>>(32-censusOrder)] }
-
-func newCensus() census {
-	c := make(census, 1<<censusOrder)
-	for _, text := range everyday {
-		c.add(text, 40)
-	}
-	return c
-}
-
-func (c census) add(lit string, weight uint16) {
-	for o := 0; o+4 <= len(lit); o++ {
-		if n := c.at(keyAt(lit, o, 4)); *n < math.MaxUint16-weight {
-			*n += weight
-		}
-	}
-}
-
-// everyday are texts that paths, command lines and registry keys are full of.
-var everyday = []string{
-	`c:\windows\system32\`, `c:\windows\syswow64\`, `\windows\winsxs\amd64_`, `c:\program files (x86)\`, `c:\program files\`, `c:\programdata\microsoft\windows\`,
-	`c:\users\`, `\appdata\local\`, `\appdata\roaming\`, `\appdata\local\temp\`, `\microsoft\`, `\google\chrome\application\chrome.exe`, `\microsoft office\root\office16\`,
-	`\windowspowershell\v1.0\powershell.exe`, `svchost.exe -k `, `services.exe`, `explorer.exe`, `cmd.exe /c `, `conhost.exe`, `.exe" --type=`, `\system\currentcontrolset\services\`,
-	`hklm\software\microsoft\windows nt\currentversion\`, `hkcu\software\microsoft\windows\currentversion\`, `hku\s-1-5-21-`, `software\classes\`, `.dll`, `.exe`, ` -command `, `http://`, `https://www.`,
-	`/usr/bin/`, `/usr/local/bin/`, `/usr/sbin/`, `/usr/lib/`, `/usr/lib/x86_64-linux-gnu/`, `/bin/bash -c `, `/bin/sh -c `, `/etc/systemd/system/`, `/var/lib/`, `/var/log/`, `/proc/`, `/home/`, `/tmp/`, `/opt/`, `python3 `,
-	`.json`, `.conf`, `.service`, ` --config=`, ` --version`, `microsoft corporation`, `true`, `system`, `.com`, `.net`,
-}
-
-// commonness ranks bytes by how often paths and command lines have them.
-var commonness = func() (t [256]uint8) {
-	const commonFirst = ` e\s/toirnac.mdlp-wu"xyh3g2b0:1fv45=68k_97jqz,$%;&|`
-	for i := range len(commonFirst) {
-		t[commonFirst[i]] = uint8(max(60-i, 12))
-	}
-	return t
-}()

@@ -19,18 +19,21 @@ const (
 	inside                  // … has lit in it
 )
 
-// posting says what follows when an atom is found.
+// posting says what follows when an atom is found: parts of program.follow.
 type posting struct {
-	rules []int32 // these become candidates
-	preds []int32 // these hold
+	first int32 // rules that become candidates,
+	preds int32 // then predicates that hold,
+	end   int32 // up to here
+
+	keyword bool // in an event with a message, counts only if it is in that
 }
 
 // fieldIndex finds the atoms of one field.
 type fieldIndex struct {
 	field    int
+	keywords bool     // inside finds keywords too, in the same pass
 	present  int32    // atom, or -1
-	forward  *anchors // whole, start
-	backward *anchors // end
+	anchored *anchors // whole, start, end
 	inside   *grams
 }
 
@@ -46,25 +49,31 @@ func newIndexes(atoms []atom, c census) []*fieldIndex {
 		byField[a.field] = append(byField[a.field], i)
 	}
 	slices.Sort(fields)
+	var keywords []gramLiteral
+	for _, i := range byField[everything] {
+		keywords = append(keywords, gramLiteral{atoms[i].lit, i})
+	}
 	var all []*fieldIndex
 	for _, field := range fields {
 		f := &fieldIndex{field: field, present: -1}
-		var forward, backward []anchorLiteral
+		var anchored []anchorLiteral
 		var any []gramLiteral
 		for _, i := range byField[field] {
 			switch a := atoms[i]; a.kind {
 			case present:
 				f.present = int32(i)
-			case whole, start:
-				forward = append(forward, anchorLiteral{a.lit, a.kind == whole, i})
-			case end:
-				backward = append(backward, anchorLiteral{a.lit, false, i})
+			case whole, start, end:
+				anchored = append(anchored, anchorLiteral{a.lit, a.kind, i})
 			case inside:
 				any = append(any, gramLiteral{a.lit, i})
 			}
 		}
-		f.forward, f.backward = newAnchors(forward, false), newAnchors(backward, true)
+		f.anchored = newAnchors(anchored)
 		if len(any) > 0 {
+			if field != everything {
+				f.keywords = len(keywords) > 0
+				any = append(any, keywords...)
+			}
 			f.inside = newGrams(any, c)
 		}
 		all = append(all, f)
@@ -74,16 +83,13 @@ func newIndexes(atoms []atom, c census) []*fieldIndex {
 
 // needsText says whether there is more to look for than presence.
 func (f *fieldIndex) needsText() bool {
-	return f.forward != nil || f.backward != nil || f.inside != nil
+	return f.anchored != nil || f.inside != nil
 }
 
 // search finds the field's atoms in one text.
 func (f *fieldIndex) search(folded []byte, found []int32) []int32 {
-	if f.forward != nil {
-		found = f.forward.find(folded, found)
-	}
-	if f.backward != nil {
-		found = f.backward.find(folded, found)
+	if f.anchored != nil {
+		found = f.anchored.find(folded, found)
 	}
 	if f.inside != nil {
 		found = f.inside.find(folded, found)

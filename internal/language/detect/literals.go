@@ -12,11 +12,12 @@ type literalSet struct {
 // search for each.
 const manyLiterals = 6
 
-func newLiteralSet(pats []pattern, c census) *literalSet {
+func newLiteralSet(pats []pattern, cased bool, c census) *literalSet {
 	s := &literalSet{}
 	var lits []gramLiteral
 	for _, p := range pats {
-		if p.shape == contains {
+		if p.shape == contains && !cased { // only folded texts have slack
+
 			lits = append(lits, gramLiteral{p.lit, len(lits)})
 		} else {
 			s.anchored = append(s.anchored, p)

@@ -21,8 +21,7 @@ type predicate struct {
 	want  bool
 	whole bool // num is exactly int
 	field int
-	other int  // Same
-	known bool // the index finds it out for every event
+	other int // Same
 	int   int64
 	num   float64
 	pat   pattern
@@ -48,6 +47,21 @@ func newPredicate(t *sigma.Test, field, other int) predicate {
 		p.re = &automaton{re: t.Regexp}
 	}
 	return p
+}
+
+// prepare makes what evaluating the predicate needs, if the index does not
+// decide it.
+func (p *predicate) prepare(s shared) {
+	if p.pats != nil {
+		p.set = newLiteralSet(p.pats, p.cased, s.census)
+	}
+	if p.re != nil {
+		expr := p.re.re.String()
+		if s.automata[expr] == nil {
+			s.automata[expr] = newAutomaton(p.re.re)
+		}
+		p.re = s.automata[expr]
+	}
 }
 
 // holds evaluates the predicate on the scratch's event.

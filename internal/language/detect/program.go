@@ -15,7 +15,8 @@ type program struct {
 	preds    []predicate
 	code     code
 	rules    []programRule
-	atoms    []posting
+	atoms    []posting     // by atom
+	follow   []int32       // what they lead to
 	atomList []atom        // what they are, in the same order
 	indexes  []*fieldIndex // of fields, by ordinal
 	byField  []*fieldIndex // the same, at their ordinals; nil without atoms
@@ -67,11 +68,18 @@ func newProgram(class *ocsf.Class, rules []admitted, s shared) (*program, []weak
 		}
 	}
 	p := &program{class: class}
-	weaknesses := p.index(b, trees, kept)
+	answers, weaknesses := p.index(b, trees, kept)
 	p.preds = b.preds
+	for i := range p.preds {
+		if pred := &p.preds[i]; answers[i].exact {
+			pred.pats = nil
+		} else {
+			pred.prepare(s)
+		}
+	}
 	for i, t := range trees {
-		t.order(p.preds)
-		p.rules = append(p.rules, programRule{int32(kept[i]), p.code.add(t)})
+		t.order(p.preds, answers)
+		p.rules = append(p.rules, programRule{int32(kept[i]), p.code.add(t, answers)})
 	}
 	return p, weaknesses, problems
 }
@@ -103,41 +111,69 @@ func (b *builder) rule(r admitted) (*tree, []sigma.Problem) {
 }
 
 // index chooses each rule's cover and builds the index of all of them.
-func (p *program) index(b *builder, trees []*tree, kept []int) (weaknesses []weakness) {
+func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []weakness) {
+	needs := make([][]atom, len(b.preds))
 	price := pricing{uses: map[atom]int{}}
 	for i := range b.preds {
-		for _, a := range b.preds[i].necessary() {
+		needs[i] = b.preds[i].necessary()
+		for _, a := range needs[i] {
 			price.uses[a]++
 		}
 	}
-	var atoms []atom
-	numbers := map[atom]int{}
+	var (
+		weaknesses []weakness
+		atoms      = atomTable{number: map[atom]int32{}}
+		rules      [][]int32 // by atom
+	)
 	for i, t := range trees {
-		c := price.cover(t, b)
+		c := price.cover(t, needs)
 		if c.cost >= weak {
 			weaknesses = append(weaknesses, weakness{kept[i], min(c.cost, 1)})
 		}
 		if c.atoms == nil {
 			p.always = append(p.always, int32(i))
-			continue
 		}
 		for _, a := range c.atoms {
-			n, ok := numbers[a]
-			if !ok {
-				n = len(atoms)
-				numbers[a] = n
-				atoms = append(atoms, a)
-				p.atoms = append(p.atoms, posting{})
+			n := atoms.add(a)
+			if int(n) == len(rules) {
+				rules = append(rules, nil)
 			}
-			if rules := &p.atoms[n].rules; !slices.Contains(*rules, int32(i)) {
-				*rules = append(*rules, int32(i))
+			if !slices.Contains(rules[n], int32(i)) {
+				rules[n] = append(rules[n], int32(i))
 			}
 		}
 	}
-	p.atomList = atoms
-	p.markKnown(b, numbers)
+	// Whether a text starts or ends with something, or is it, costs no more to
+	// find out for many literals than for one: so it is, for all there are.
+	for i := range b.preds {
+		if b.preds[i].op == sigma.Match && !slices.ContainsFunc(needs[i], func(a atom) bool { return a.kind == inside || a.kind == present }) {
+			for _, a := range needs[i] {
+				atoms.add(a)
+			}
+		}
+	}
+	answers := atoms.answer(b.preds, needs)
+	marks := make([][]int32, len(atoms.list))
+	for i, a := range answers {
+		if a.marked {
+			for _, n := range a.atoms {
+				marks[n] = append(marks[n], int32(i))
+			}
+		}
+	}
+	for n := range atoms.list {
+		post := posting{first: int32(len(p.follow)), keyword: atoms.list[n].field == everything}
+		if n < len(rules) {
+			p.follow = append(p.follow, rules[n]...)
+		}
+		post.preds = int32(len(p.follow))
+		p.follow = append(p.follow, marks[n]...)
+		post.end = int32(len(p.follow))
+		p.atoms = append(p.atoms, post)
+	}
+	p.atomList = atoms.list
 	p.byField = make([]*fieldIndex, len(p.class.Fields))
-	for _, f := range newIndexes(atoms, b.census) {
+	for _, f := range newIndexes(atoms.list, b.census) {
 		if f.field == everything {
 			p.keywords = f
 		} else {
@@ -145,35 +181,7 @@ func (p *program) index(b *builder, trees []*tree, kept []int) (weaknesses []wea
 			p.byField[f.field] = f
 		}
 	}
-	return weaknesses
-}
-
-// markKnown finds the predicates that the index decides by itself.
-func (p *program) markKnown(b *builder, numbers map[atom]int) {
-	for i := range b.preds {
-		pred := &b.preds[i]
-		if pred.op != sigma.Match || pred.cased {
-			continue
-		}
-		pats := pred.pats
-		if pats == nil {
-			pats = []pattern{pred.pat}
-		}
-		exact := !slices.ContainsFunc(pats, func(pat pattern) bool {
-			_, indexed := numbers[pat.atom(pred.field, false)]
-			return !pat.exactAtom() || !indexed
-		})
-		if !exact {
-			continue
-		}
-		pred.known = true
-		pred.set = nil
-		for _, pat := range pats {
-			n := numbers[pat.atom(pred.field, false)]
-			p.atoms[n].preds = append(p.atoms[n].preds, int32(i))
-		}
-		pred.pats = nil
-	}
+	return answers, weaknesses
 }
 
 // run finds the rules of the program that match, and appends their numbers in
@@ -203,46 +211,77 @@ func (p *program) candidates(s *scratch) {
 		}
 	}
 	if p.keywords != nil {
-		for _, t := range s.allTexts() {
-			s.found = p.keywords.search(t.folded, s.found[:0])
-			p.mark(s)
+		p.lookForKeywords(s)
+	}
+}
+
+// lookForKeywords looks at the message or, if there is none, at what look did
+// not look at for keywords already.
+func (p *program) lookForKeywords(s *scratch) {
+	ev := s.event
+	switch {
+	case ev.Message != "":
+		s.found = p.keywords.search(s.allTexts()[0].folded, s.found[:0])
+		p.mark(s, true)
+	case ev.Set != nil:
+		for _, field := range ev.Set {
+			p.lookForKeywordsIn(s, int(field))
+		}
+	default:
+		for field := range min(len(p.byField), len(ev.Values)) {
+			p.lookForKeywordsIn(s, field)
 		}
 	}
 }
 
+func (p *program) lookForKeywordsIn(s *scratch, field int) {
+	if f := p.byField[field]; f != nil && f.keywords {
+		return
+	}
+	for _, t := range s.textsOf(field) {
+		s.found = p.keywords.search(t.folded, s.found[:0])
+		p.mark(s, true)
+	}
+}
+
 func (p *program) look(s *scratch, f *fieldIndex) {
-	if !s.event.Values[f.field].Present() {
+	if s.event.Values[f.field].Kind == ocsf.Absent {
 		return
 	}
 	if f.present >= 0 {
 		s.found = append(s.found[:0], f.present)
-		p.mark(s)
+		p.mark(s, false)
 	}
 	if !f.needsText() {
 		return
 	}
 	for _, t := range s.textsOf(f.field) {
-		s.found = f.search(t.folded, s.found[:0])
-		p.mark(s)
+		if s.found = f.search(t.folded, s.found[:0]); len(s.found) > 0 {
+			p.mark(s, s.event.Message == "")
+		}
 	}
 }
 
-// mark follows the atoms found: predicates they decide, candidates they make.
-func (p *program) mark(s *scratch) {
+// mark follows the atoms found: candidates they make, predicates they decide.
+// Keywords only count where they are looked for.
+func (p *program) mark(s *scratch, keywords bool) {
 	for _, a := range s.found {
 		if s.hit[a] == s.stamp {
 			continue
 		}
-		s.hit[a] = s.stamp
 		post := &p.atoms[a]
-		for _, pred := range post.preds {
-			s.truth[pred] = s.stamp<<1 | 1
+		if post.keyword && !keywords {
+			continue
 		}
-		for _, r := range post.rules {
+		s.hit[a] = s.stamp
+		for _, r := range p.follow[post.first:post.preds] {
 			if s.asked[r] != s.stamp {
 				s.asked[r] = s.stamp
 				s.candidates = append(s.candidates, r)
 			}
+		}
+		for _, pred := range p.follow[post.preds:post.end] {
+			s.truth[pred] = s.stamp<<1 | 1
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"encoding/binary"
 	"math"
 
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
@@ -69,16 +70,22 @@ func (s *scratch) holds(pred int32) bool {
 	if t>>1 == s.stamp {
 		return t&1 != 0
 	}
-	p := &s.program.preds[pred]
-	if p.known { // the index would have marked it
-		return false
-	}
-	b := p.holds(s)
+	b := s.program.preds[pred].holds(s)
 	s.truth[pred] = s.stamp << 1
 	if b {
 		s.truth[pred]++
 	}
 	return b
+}
+
+// foundAny reports whether the index found one of the atoms.
+func (s *scratch) foundAny(atoms []int32) bool {
+	for _, a := range atoms {
+		if s.hit[a] == s.stamp {
+			return true
+		}
+	}
+	return false
 }
 
 // textsOf returns the texts of a field: none if it is absent or null, several
@@ -90,7 +97,11 @@ func (s *scratch) textsOf(field int) []text {
 	sl := &s.slots[field]
 	if sl.stamp != s.stamp {
 		sl.stamp, sl.first = s.stamp, int32(len(s.texts))
-		s.fill(s.event.Values[field])
+		if v := &s.event.Values[field]; v.Kind == ocsf.String {
+			s.addText(v.Str)
+		} else {
+			s.fill(*v)
+		}
 		sl.count = int32(len(s.texts)) - sl.first
 	}
 	return s.texts[sl.first : sl.first+sl.count]
@@ -110,14 +121,38 @@ func (s *scratch) fill(v ocsf.Value) {
 	default:
 		start := len(s.arena)
 		s.arena = v.AppendText(s.arena)
-		s.addText(view(s.arena[start:]))
+		if raw := view(s.arena[start:]); v.Kind == ocsf.Int { // digits have no case
+			s.pad(raw, start)
+		} else {
+			s.addText(raw)
+		}
 	}
 }
 
 func (s *scratch) addText(raw string) {
 	start := len(s.arena)
-	s.arena = appendFold(s.arena, raw)
-	s.texts = append(s.texts, text{raw, s.arena[start:len(s.arena):len(s.arena)]})
+	if cap(s.arena)-start < len(raw)+slack {
+		s.arena = append(make([]byte, 0, 2*cap(s.arena)+len(raw)+1024), s.arena...)
+	}
+	end := start + len(raw)
+	if done := foldWords(s.arena[start:end+slack], raw); done < len(raw) {
+		s.arena = appendFoldRunes(s.arena[:start+done], raw[done:])
+		s.pad(raw, start)
+		return
+	}
+	s.arena = s.arena[:end+slack]
+	behind := s.arena[end : end+slack] // zeros: nothing is found in them
+	binary.LittleEndian.PutUint64(behind, 0)
+	binary.LittleEndian.PutUint64(behind[8:], 0)
+	s.texts = append(s.texts, text{raw, s.arena[start : end : end+slack]})
+}
+
+// pad makes what the arena has from start on the folded form of raw, with slack
+// behind it.
+func (s *scratch) pad(raw string, start int) {
+	end := len(s.arena)
+	s.arena = append(s.arena, make([]byte, slack)...)
+	s.texts = append(s.texts, text{raw, s.arena[start:end:len(s.arena)]})
 }
 
 // allTexts returns what a keyword looks at: the message, or if the event has

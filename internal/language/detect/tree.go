@@ -25,6 +25,9 @@ const (
 	atLeast // n of the kids
 	always
 	never
+	// These are in code only.
+	found  // the index found one of the kids, which are atoms
+	marked // the index marks the predicate if it holds
 )
 
 var (
@@ -101,8 +104,14 @@ func someOf(n int, kids []*tree) *tree {
 
 // order puts the cheap kids of each group first and returns what evaluating the
 // tree costs at most, in about nanoseconds.
-func (t *tree) order(preds []predicate) int {
+func (t *tree) order(preds []predicate, known []answers) int {
 	if t.op == leaf {
+		switch k := &known[t.pred]; {
+		case k.marked:
+			return 1
+		case k.exact:
+			return len(k.atoms)
+		}
 		return preds[t.pred].cost()
 	}
 	type priced struct {
@@ -112,7 +121,7 @@ func (t *tree) order(preds []predicate) int {
 	var kids []priced
 	total := 1
 	for _, kid := range t.kids {
-		c := kid.order(preds)
+		c := kid.order(preds, known)
 		kids, total = append(kids, priced{kid, c}), total+c
 	}
 	if t.op != not {
@@ -125,9 +134,6 @@ func (t *tree) order(preds []predicate) int {
 }
 
 func (p *predicate) cost() int {
-	if p.known {
-		return 1
-	}
 	switch p.op {
 	case sigma.Match:
 		switch {
@@ -159,34 +165,54 @@ type code struct {
 type node struct {
 	op    treeOp
 	n     int16
-	first int32 // in kids; of a leaf: the predicate
+	first int32 // in kids; of leaf and marked: the predicate
 	count int32
 }
 
-func (c *code) add(t *tree) int32 {
-	at := int32(len(c.nodes))
-	c.nodes = append(c.nodes, node{op: t.op, n: int16(t.n)})
+// add lays a tree out and returns its place. What the index knows of a
+// predicate is asked instead of it, or before.
+func (c *code) add(t *tree, known []answers) int32 {
 	if t.op == leaf {
-		c.nodes[at].first = int32(t.pred)
-		return at
+		k := &known[t.pred]
+		switch {
+		case k.marked:
+			return c.put(node{op: marked, first: int32(t.pred)})
+		case k.exact:
+			return c.put(node{op: found}, k.atoms...)
+		case k.atoms != nil:
+			return c.put(node{op: and}, c.put(node{op: found}, k.atoms...), c.put(node{op: leaf, first: int32(t.pred)}))
+		}
+		return c.put(node{op: leaf, first: int32(t.pred)})
 	}
 	ids := make([]int32, 0, len(t.kids))
 	for _, kid := range t.kids {
-		ids = append(ids, c.add(kid))
+		ids = append(ids, c.add(kid, known))
 	}
-	c.nodes[at].first, c.nodes[at].count = int32(len(c.kids)), int32(len(ids))
-	c.kids = append(c.kids, ids...)
-	return at
+	return c.put(node{op: t.op, n: int16(t.n)}, ids...)
+}
+
+func (c *code) put(n node, kids ...int32) int32 {
+	if len(kids) > 0 {
+		n.first, n.count = int32(len(c.kids)), int32(len(kids))
+		c.kids = append(c.kids, kids...)
+	}
+	c.nodes = append(c.nodes, n)
+	return int32(len(c.nodes) - 1)
 }
 
 // eval evaluates a tree on the event of s.
 func (c *code) eval(s *scratch, at int32) bool {
 	n := c.nodes[at]
-	if n.op == leaf {
+	switch n.op {
+	case leaf:
 		return s.holds(n.first)
+	case marked:
+		return s.truth[n.first] == s.stamp<<1|1
 	}
 	kids := c.kids[n.first : n.first+n.count]
 	switch n.op {
+	case found:
+		return s.foundAny(kids)
 	case and:
 		for _, k := range kids {
 			if !c.eval(s, k) {
