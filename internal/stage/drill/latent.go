@@ -17,8 +17,9 @@ const latentAfter = 65
 var latent = Drill{
 	Name:  "latent",
 	Short: "a fault that shows only long after the release is on every host",
-	Long: `The lethal rule of 19 July, but the program it looks for runs only more than an hour
-(on the drill's clock: a minute is a second) after each start. By then the release has passed every window and is on every host; nobody is left to compare
+	Long: `The lethal rule of 19 July, but the program it looks for runs only more than an
+hour (on the drill's clock: a minute is a second) after each start. By then the
+release has passed every window and is on every host; nobody is left to compare
 with, and no procedure can tell. What is exposed by then is what such a fault can
 harm. A person sees the dead workers, and halts: the recall works late as well.
 

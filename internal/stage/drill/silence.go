@@ -59,7 +59,7 @@ The seed decides how long after activation the wire is cut.`,
 		}
 		a.times(d)
 		a.r.Recover = since(mended, entry(d, "recalled")) // nobody can be told before
-		a.check(true, "every host gave the release back when it could be reached")
+		a.check(d.Recall.Hosts >= len(cut), "all %d hosts that had it gave it back when they could be reached", d.Recall.Back)
 		a.r.HostsNeedingHands = a.hands(ctx, a.base.Digest)
 		return nil
 	},
