@@ -169,20 +169,25 @@ func newTrustSignCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := signAll(d, keys); err != nil {
-				return err
-			}
-			pending, err := d.Pending()
-			if err != nil {
-				return err
-			}
-			return a.print(cmd, pending, func(w io.Writer) { writePending(w, pending) })
+			return a.sign(cmd, d, keys)
 		},
 	}
 	deskFlag(cmd, &desk)
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "file of a private key (may be repeated)")
 	_ = cmd.MarkFlagRequired("key")
 	return cmd
+}
+
+// sign adds signatures to what is staged, and shows what it still waits for.
+func (a *app) sign(cmd *cobra.Command, d *tuf.Desk, keys []string) error {
+	if err := signAll(d, keys); err != nil {
+		return err
+	}
+	pending, err := d.Pending()
+	if err != nil {
+		return err
+	}
+	return a.print(cmd, pending, func(w io.Writer) { writePending(w, pending) })
 }
 
 func signAll(d *tuf.Desk, files []string) error {

@@ -71,14 +71,7 @@ func (a *app) staging(use, short, long string, args cobra.PositionalArgs, change
 			if err := d.Stage(time.Now(), c); err != nil {
 				return err
 			}
-			if err := signAll(d, keys); err != nil {
-				return err
-			}
-			pending, err := d.Pending()
-			if err != nil {
-				return err
-			}
-			return a.print(cmd, pending, func(w io.Writer) { writePending(w, pending) })
+			return a.sign(cmd, d, keys)
 		},
 	}
 	deskFlag(cmd, &desk)
