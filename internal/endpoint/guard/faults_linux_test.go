@@ -174,35 +174,25 @@ func (h *host) told() (out []told) {
 	return out
 }
 
+// status is the latest one that the workers were told. One that has drained may
+// have written down late what it heard before the others: it counts only if
+// there is no other.
 func (h *host) status() (s lifeline.Status, ok bool) {
-	all := h.told()
-	for i := len(all) - 1; i >= 0; i-- {
-		if text, found := strings.CutPrefix(all[i].text, "status "); found {
-			return s, json.Unmarshal([]byte(text), &s) == nil
-		}
-	}
-	return s, false
-}
-
-// statuses are the latest status, and what another worker was told within the
-// second before it: two workers write down what they hear at their own pace.
-func (h *host) statuses() (out []lifeline.Status) {
-	var last time.Time
-	seen := map[int]bool{}
+	drained := map[int]bool{}
+	var late string
 	for _, l := range slices.Backward(h.told()) {
+		if l.text == "drained" {
+			drained[l.pid] = true
+		}
 		text, found := strings.CutPrefix(l.text, "status ")
-		if !found || seen[l.pid] {
-			continue
-		}
-		if last.IsZero() {
-			last = l.at
-		}
-		var s lifeline.Status
-		if seen[l.pid] = true; last.Sub(l.at) <= time.Second && json.Unmarshal([]byte(text), &s) == nil {
-			out = append(out, s)
+		switch {
+		case found && !drained[l.pid]:
+			return s, json.Unmarshal([]byte(text), &s) == nil
+		case found && late == "":
+			late = text
 		}
 	}
-	return out
+	return s, json.Unmarshal([]byte(late), &s) == nil
 }
 
 const patience = 30 * time.Second
@@ -211,10 +201,8 @@ const patience = 30 * time.Second
 func (h *host) until(what string, ok func(lifeline.Status) bool) lifeline.Status {
 	h.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		for _, s := range h.statuses() {
-			if ok(s) {
-				return s
-			}
+		if s, told := h.status(); told && ok(s) {
+			return s
 		}
 	}
 	s, _ := h.status()
