@@ -3,13 +3,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
-	"errors"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +25,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/edge/enrol"
 	"github.com/holdfast-security/holdfast/internal/endpoint/uplink"
+	"github.com/holdfast-security/holdfast/internal/wire"
 )
 
 // open lets everybody enrol, and knows nobody.
@@ -33,55 +41,68 @@ func (open) EnrolHost(_ context.Context, _ string, _ time.Time, as func(holdfast
 
 func (open) SetSerial(context.Context, holdfast.HostID, string) error { return nil }
 
-// enrolAll gives each host an identity, in memory, from a server of its own in
-// this process.
+// enrolAll gives each host an identity: each asks the enrolment's own handler,
+// but without a connection, which is not what is measured here.
 func enrolAll(dir string, n int) ([]*uplink.Identity, error) {
 	ca, err := enrol.OpenCA(filepath.Join(dir, "ca"), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := ca.TLSConfig([]string{"127.0.0.1"}, time.Now)
-	if err != nil {
-		return nil, err
-	}
-	log := slog.New(slog.DiscardHandler)
 	mux := http.NewServeMux()
-	enrol.NewServer(ca, open{}, func() map[string][]byte { return nil }, 0, time.Now, log).Register(mux)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	enrol.NewServer(ca, open{}, func() map[string][]byte { return nil }, 0, time.Now, slog.New(slog.DiscardHandler)).Register(mux)
+	fleet := make([]*uplink.Identity, n)
+	for i := range fleet {
+		if fleet[i], err = enrolOne(filepath.Join(dir, "host"), mux, ca); err != nil {
+			return nil, err
+		}
+	}
+	say("enrolled %d hosts", n)
+	return fleet, nil
+}
+
+// enrolOne leaves an identity in a folder as enrolment does, and takes it from
+// there. The folder is used again for the next host: a Link needs it only to
+// renew.
+func enrolOne(dir string, server http.Handler, ca *enrol.CA) (*uplink.Identity, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	s := &http.Server{Handler: mux, TLSConfig: cfg, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
-	defer s.Close()
-	go func() {
-		if err := s.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			fmt.Println(err)
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(wire.EnrolRequest{Secret: rand.Text() + rand.Text(), CSR: csr, Simulated: true})
+	if err != nil {
+		return nil, err
+	}
+	w := httptest.NewRecorder()
+	server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, wire.EnrolPath, bytes.NewReader(body)))
+	var answer wire.EnrolResponse
+	if err := json.NewDecoder(w.Body).Decode(&answer); err != nil || w.Code != http.StatusOK {
+		return nil, fmt.Errorf("enrolment answered %d: %w", w.Code, err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := json.Marshal(map[string]any{"host": answer.Host, "org": answer.Org})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	for name, b := range map[string][]byte{
+		"host.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+		"host.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: answer.Certificate}),
+		"ca.pem":   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.DER()}), "identity.json": identity,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			return nil, err
 		}
-	}()
-	token := enrol.Token("https://"+l.Addr().String(), ca, nil, rand.Text()+rand.Text())
-	fleet := make([]*uplink.Identity, n)
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
-				id, err := uplink.Enrol(context.Background(), uplink.Enrolment{Token: token, Attributes: attributes(i)})
-				if err != nil {
-					failed.Store(&err)
-				}
-				fleet[i] = id
-				if (i+1)%2000 == 0 {
-					say("enrolled %d of %d hosts", i+1, n)
-				}
-			}
-		})
 	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return nil, *err
-	}
-	return fleet, nil
+	return uplink.Open(dir)
 }
 
 func attributes(i int) holdfast.Attributes {

@@ -52,6 +52,7 @@ func (p plan) measure(dir, kind string, fleet []*uplink.Identity) (figures, erro
 	if err := f.live(p, server, hosts, before); err != nil {
 		return f, err
 	}
+	say("%s: %.1f KB resident per connection, %.0f MB in all; %.0f heartbeats/s take %.2f cores", kind, f.KBEach, f.MB, f.BeatsPerSecond, f.BeatCores)
 	if server.in != nil {
 		say("%s: offering a release", kind)
 		if err := f.offer(server, hosts.links, p.limit); err != nil {
