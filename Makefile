@@ -121,3 +121,8 @@ bench-sigma: ## the detection engine beside other Go engines (HOLDFAST_DATA name
 .PHONY: bench-guard
 bench-guard: build ## the guard: size, memory, and fault to previous generation over 50 faults (JSON=1)
 	@$(GO) run ./bench/guard --faults 50 $(if $(JSON),--json)
+
+HOSTS ?= 18000
+.PHONY: bench-control
+bench-control: build ## the server: HOSTS=18000 connections, memory, heartbeats, an offer to all, a reconnect storm, beside opamp-go (JSON=1)
+	@$(GO) build -o bin/bench-control ./bench/control && bin/bench-control --hosts $(HOSTS) $(if $(JSON),--json)
