@@ -43,6 +43,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.As(err, &quiet) {
 		return int(quiet)
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "holdfast: stopped")
+		return interrupted
+	}
 	// What cobra refuses before a command begins, or for a flag that is missing,
 	// is how it was typed.
 	if !begun || strings.HasPrefix(err.Error(), "required flag") {
@@ -52,6 +56,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintln(stderr, "holdfast:", err)
 	return holdfast.KindOf(err).ExitCode()
 }
+
+// interrupted is what shells expect of a program that Ctrl-C ended.
+const interrupted = 130
 
 // exitCode is an error that has said all it had to say already.
 type exitCode int

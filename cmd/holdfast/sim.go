@@ -151,7 +151,7 @@ and server outages included: that takes hours. Exit code 1 if a goal is missed.`
 			o.Progress = func(s string) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%7s  %s\n", time.Since(began).Round(time.Second), s)
 			}
-			goals, err := sim.Goals(o)
+			goals, err := sim.Goals(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
@@ -197,7 +197,7 @@ its source. "generous" lets broken hosts report, "realistic" does not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Progress = func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), s) }
-			r, err := sim.July19(o)
+			r, err := sim.July19(cmd.Context(), o)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"runtime"
@@ -88,8 +89,8 @@ type trial struct {
 	note  string
 }
 
-// repeat runs a trial over its seeds on every core.
-func repeat(t trial, first uint64) ([]Outcome, error) {
+// repeat runs a trial over its seeds on every core, until ctx ends.
+func repeat(ctx context.Context, t trial, first uint64) ([]Outcome, error) {
 	out := make([]Outcome, t.runs)
 	errs := make([]error, t.runs)
 	var next sync.Mutex
@@ -103,7 +104,7 @@ func repeat(t trial, first uint64) ([]Outcome, error) {
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
-			for i := take(); i < t.runs; i = take() {
+			for i := take(); i < t.runs && ctx.Err() == nil; i = take() {
 				seed := first + uint64(i)
 				play := t.play
 				if play == nil {
@@ -115,6 +116,9 @@ func repeat(t trial, first uint64) ([]Outcome, error) {
 		})
 	}
 	wait.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for _, err := range errs {
 		if err != nil {
 			return nil, err
@@ -313,7 +317,7 @@ func trials(o GoalOptions) []trial {
 // Goals measures the goals of docs/halting.md. Runs are deterministic in their
 // seeds; every step of every run checks the promises, and a broken one is the
 // error.
-func Goals(o GoalOptions) ([]Goal, error) {
+func Goals(ctx context.Context, o GoalOptions) ([]Goal, error) {
 	if o.Seed == 0 {
 		o.Seed = 1
 	}
@@ -329,7 +333,7 @@ func Goals(o GoalOptions) ([]Goal, error) {
 				o.Progress(fmt.Sprintf("%s: %d runs", t.name, t.runs))
 			}
 			var err error
-			if out, err = repeat(t, o.Seed); err != nil {
+			if out, err = repeat(ctx, t, o.Seed); err != nil {
 				return goals, err
 			}
 		}

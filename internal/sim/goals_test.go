@@ -18,7 +18,7 @@ func TestGoals(t *testing.T) {
 		}
 		o.Runs, o.Only = n, os.Getenv("HOLDFAST_SIM_ONLY")
 	}
-	goals, err := Goals(o)
+	goals, err := Goals(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -74,7 +75,7 @@ var july19Faults = []struct {
 // July19 plays the release of 19 July 2024 on the fleet of that day: once with
 // each peer's rule, generously and realistically, and once with Holdfast, whose
 // broken hosts never report.
-func July19(o July19Options) (July19Result, error) {
+func July19(ctx context.Context, o July19Options) (July19Result, error) {
 	if o.Runs <= 0 {
 		o.Runs = 40
 	}
@@ -94,7 +95,7 @@ func July19(o July19Options) (July19Result, error) {
 	for _, f := range july19Faults {
 		r.Faults = append(r.Faults, f.name)
 	}
-	if err := r.holdfast(o); err != nil {
+	if err := r.holdfast(ctx, o); err != nil {
 		return r, err
 	}
 	for _, p := range Peers() {
@@ -111,7 +112,7 @@ func July19(o July19Options) (July19Result, error) {
 // holdfast plays both variants: "realistic", in which a broken host stays
 // broken and silent, and "generous", in which its guard survives, puts proven
 // content back and reports.
-func (r *July19Result) holdfast(o July19Options) error {
+func (r *July19Result) holdfast(ctx context.Context, o July19Options) error {
 	kinds := ModelFleet(o.Hosts, 250, false)
 	policy := UrgentPolicy(kinds)
 	clean, err := Counts(policy, World{Seed: o.Seed, Kinds: kinds, Until: 150 * time.Minute})
@@ -137,7 +138,7 @@ func (r *July19Result) holdfast(o July19Options) error {
 			world := func(seed uint64) World {
 				return World{Seed: seed, Kinds: kinds, Faults: []Fault{fault}, Until: 4 * time.Hour, StopAtRecall: true}
 			}
-			outs, err := repeat(trial{runs: o.Runs, policy: func(uint64) rollout.Policy { return policy }, world: world}, o.Seed)
+			outs, err := repeat(ctx, trial{runs: o.Runs, policy: func(uint64) rollout.Policy { return policy }, world: world}, o.Seed)
 			if err != nil {
 				return err
 			}

@@ -18,7 +18,7 @@ func TestJuly19(t *testing.T) {
 		}
 		o = July19Options{Runs: n}
 	}
-	r, err := July19(o)
+	r, err := July19(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
