@@ -98,6 +98,10 @@ func TestTrustChangesByCommand(t *testing.T) {
 		t.Errorf("%v: %+v", err, all)
 	}
 
+	missing := filepath.Join(dir, "nothing.pem")
+	if _, err := run("replace", "publisher", "--add", missing, "--desk", desk); err == nil || err.Error() != missing+": no such file" {
+		t.Errorf("a key file that is not there: %v", err)
+	}
 	for name, args := range map[string][]string{
 		"cannot be lowered":   {"minimum", "rules", "1", "--desk", desk},
 		"no such release":     {"retry", "rules", "ffff", "--desk", desk},

@@ -15,7 +15,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &holdfast.Error{Kind: holdfast.NotFound, What: "no such file", Where: path, Err: err}
+			return nil, &holdfast.Error{Kind: holdfast.NotFound, What: "no such file", Where: path}
 		}
 		return nil, err
 	}

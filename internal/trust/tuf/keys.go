@@ -75,8 +75,10 @@ const (
 // LoadKey reads a key that GenerateKey wrote, or any Ed25519 key in PKCS #8 PEM.
 // The suffix ".key" may be left out.
 func LoadKey(path string) (Key, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(path, keySuffix) {
-		path += keySuffix
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(path + keySuffix); err == nil {
+			path += keySuffix
+		}
 	}
 	bad := func(what string) error {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: what, Where: path, Do: "name a file with one Ed25519 private key, PEM, PKCS #8"}
