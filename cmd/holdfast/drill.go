@@ -85,7 +85,9 @@ func newPlayCommand(a *app, name, short, long string, drills []drill.Drill) *cob
 			var failed error
 			for _, d := range drills {
 				r, err := a.play(cmd, g, d, o)
-				all = append(all, r)
+				if r.Name != "" { // it began
+					all = append(all, r)
+				}
 				switch {
 				case err != nil:
 					failed = fmt.Errorf("drill %s: %w", d.Name, err)
@@ -95,6 +97,9 @@ func newPlayCommand(a *app, name, short, long string, drills []drill.Drill) *cob
 				if failed != nil {
 					break
 				}
+			}
+			if len(all) == 0 {
+				return failed
 			}
 			var out any = all
 			if len(drills) == 1 {
