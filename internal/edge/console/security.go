@@ -48,9 +48,11 @@ func (s *Console) cookieName() string {
 	return "__Host-holdfast-session"
 }
 
-func (s *Console) setSession(w http.ResponseWriter, token string, expires time.Time) {
+// setSession says how long, not until when: a browser whose clock is wrong would
+// otherwise drop the session at once. A life below zero ends it.
+func (s *Console) setSession(w http.ResponseWriter, token string, life time.Duration) {
 	http.SetCookie(w, &http.Cookie{
-		Name: s.cookieName(), Value: token, Path: "/", Expires: expires,
+		Name: s.cookieName(), Value: token, Path: "/", MaxAge: int(life / time.Second),
 		Secure: !s.PlainHTTP, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 }

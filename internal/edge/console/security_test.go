@@ -302,6 +302,9 @@ func TestCookiesAndComingBack(t *testing.T) {
 		if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Secure == plain || strings.HasPrefix(c.Name, "__Host-") == plain {
 			t.Errorf("plain %v: %+v", plain, c)
 		}
+		if !c.Expires.IsZero() || c.MaxAge != int(sessionLife/time.Second) {
+			t.Errorf("the session is to live until %s or for %d s; want a duration, which needs no right clock in the browser", c.Expires, c.MaxAge)
+		}
 		if to := a.head.Get("Location"); to != "/fleet?state=silent" {
 			t.Errorf("back to %s", to)
 		}

@@ -124,12 +124,11 @@ func (s *Console) once(w http.ResponseWriter, r *http.Request, v *visit) error {
 
 func (s *Console) begin(w http.ResponseWriter, r *http.Request, name, back string) error {
 	now := s.Now()
-	expires := now.Add(sessionLife)
-	secret, err := s.Accounts.CreateSession(r.Context(), name, now, expires)
+	secret, err := s.Accounts.CreateSession(r.Context(), name, now, now.Add(sessionLife))
 	if err != nil {
 		return err
 	}
-	s.setSession(w, secret, expires)
+	s.setSession(w, secret, sessionLife)
 	http.Redirect(w, r, back, http.StatusSeeOther)
 	return nil
 }
@@ -138,7 +137,7 @@ func (s *Console) signOut(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if err := s.Accounts.EndSession(r.Context(), v.session); err != nil {
 		return err
 	}
-	s.setSession(w, "", time.Unix(1, 0))
+	s.setSession(w, "", -time.Second)
 	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 	return nil
 }
