@@ -144,11 +144,11 @@ func TestSignaturesAreRenewedBeforeTheyExpire(t *testing.T) {
 		}
 	}
 	// Files that were replaced long ago are gone.
-	old := time.Now().Add(-2 * time.Hour)
+	old := in.now.Add(-2 * time.Hour)
 	for name := range in.published() {
 		in.must(os.Chtimes(filepath.Join(in.public, filepath.FromSlash(name)), old, old))
 	}
-	in.now = time.Now().Add(24 * time.Hour)
+	in.now = in.now.Add(24 * time.Hour)
 	in.must(in.online.Refresh(in.now))
 	if n := len(in.published()); n > 20 {
 		t.Errorf("%d files are left", n)
