@@ -12,10 +12,12 @@ import (
 // automaton decides whether a regular expression is found in a text, one table
 // look-up a character. It is the deterministic automaton of the program that
 // package regexp would interpret, built when rules are compiled, if it stays
-// small; for others regexp itself is asked. Either is linear in the text.
+// small; else threads run the program. Either is linear in the text, and
+// allocates nothing.
 type automaton struct {
 	re      *regexp.Regexp
-	table   []uint16 // by state<<shift | class of the character
+	prog    *syntax.Prog // if there is no table; nil if it is too large for threads, too
+	table   []uint16     // by state<<shift | class of the character
 	classes [utf8.RuneSelf]uint16
 	wide    []wideClass // of the characters beyond ASCII, ascending
 	shift   uint
@@ -31,7 +33,12 @@ type wideClass struct {
 
 const (
 	mostStates = 1024
-	mostVisits = 300_000 // instructions looked at while building: some milliseconds
+	mostVisits = 2_000_000 // instructions looked at while building: some ten milliseconds
+
+	// What threads need is kept for each evaluator and class: half a megabyte at
+	// this size. SigmaHQ's largest program has 1,003 instructions. Beyond, package
+	// regexp is asked, which allocates.
+	mostInstructions = 1 << 15
 
 	foundState = 0 // stays found
 	startState = 1
@@ -47,22 +54,34 @@ func newAutomaton(re *regexp.Regexp) *automaton {
 	}
 	a.least = leastLength(parsed)
 	prog, err := syntax.Compile(parsed.Simplify())
-	if err != nil || len(prog.Inst) > 4096 {
+	if err != nil || len(prog.Inst) > mostInstructions {
 		return a
 	}
-	b := automatonBuilder{prog: prog, ids: map[string]uint16{}, seen: make([]uint32, len(prog.Inst))}
-	if representatives, ok := b.split(a); !ok || !b.build(a, representatives) {
+	a.prog = prog
+	if b := newAutomatonBuilder(prog); b.build(a) {
+		a.prog = nil
+	} else {
 		a.table, a.atEnd = nil, nil
 	}
 	return a
 }
 
-// find reports whether the expression is found in text.
-func (a *automaton) find(text string) bool {
-	if len(text) < a.least {
-		return false
+// instructions is how many the threads that find is given must be made for.
+func (a *automaton) instructions() int {
+	if a.prog == nil {
+		return 0
 	}
-	if a.table == nil {
+	return len(a.prog.Inst)
+}
+
+// find reports whether the expression is found in text.
+func (a *automaton) find(text string, t *threads) bool {
+	switch {
+	case len(text) < a.least:
+		return false
+	case a.prog != nil:
+		return t.find(a.prog, text)
+	case a.table == nil:
 		return a.re.MatchString(text)
 	}
 	state := uint32(startState)
@@ -98,21 +117,27 @@ func (a *automaton) classOf(r rune) uint16 {
 }
 
 // automatonBuilder does the subset construction. A state is the set of
-// instructions that wait before the next character, and what the one before was,
-// for ^, $ and \b.
+// instructions that threads have passed to before the next character and, if
+// the expression looks around itself (^, $, \b), what the one before was.
 type automatonBuilder struct {
-	prog   *syntax.Prog
-	ids    map[string]uint16
-	states []automatonState
-	seen   []uint32 // by instruction: the closure it was last added in
-	number uint32
-	visits int
-	list   []uint32
+	prog    *syntax.Prog
+	threads threads
+	looks   bool
+	ids     map[string]uint16
+	states  []automatonState
+	visits  int
+	next    []uint32
+	key     []byte
 }
 
 type automatonState struct {
 	insts  []uint32
-	before rune // -1 at the start; else '\n', 'a' for a word character, ' ' for another
+	before rune // -1 at the start; else as kindOf says
+}
+
+func newAutomatonBuilder(prog *syntax.Prog) *automatonBuilder {
+	looks := slices.ContainsFunc(prog.Inst, func(i syntax.Inst) bool { return i.Op == syntax.InstEmptyWidth })
+	return &automatonBuilder{prog: prog, threads: newThreads(len(prog.Inst)), looks: looks, ids: map[string]uint16{}}
 }
 
 // split finds the characters that no instruction tells apart, numbers their
@@ -139,7 +164,7 @@ func (b *automatonBuilder) split(a *automaton) ([]rune, bool) {
 	}
 	slices.Sort(starts)
 	starts = slices.DeleteFunc(slices.Compact(starts), func(r rune) bool { return r < utf8.RuneSelf })
-	if len(starts)*len(b.prog.Inst) > mostVisits {
+	if (utf8.RuneSelf+len(starts))*len(b.prog.Inst) > mostVisits {
 		return nil, false
 	}
 	var representatives []rune
@@ -168,7 +193,7 @@ func (b *automatonBuilder) split(a *automaton) ([]rune, bool) {
 
 // signature is the same for characters that no instruction tells apart.
 func (b *automatonBuilder) signature(r rune) string {
-	sig := []byte{byte(kindOf(r))}
+	sig := []byte{byte(b.kindOf(r))}
 	for i := range b.prog.Inst {
 		switch inst := &b.prog.Inst[i]; inst.Op {
 		case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
@@ -182,8 +207,11 @@ func (b *automatonBuilder) signature(r rune) string {
 	return string(sig)
 }
 
-func kindOf(r rune) rune {
+// kindOf is all that a look around tells of a character: '\n', 'a' for a word
+// character, ' ' for another.
+func (b *automatonBuilder) kindOf(r rune) rune {
 	switch {
+	case !b.looks:
 	case r == '\n':
 		return '\n'
 	case syntax.IsWordChar(r):
@@ -192,7 +220,12 @@ func kindOf(r rune) rune {
 	return ' '
 }
 
-func (b *automatonBuilder) build(a *automaton, representatives []rune) bool {
+// build makes the tables, or gives up.
+func (b *automatonBuilder) build(a *automaton) bool {
+	representatives, ok := b.split(a)
+	if !ok {
+		return false
+	}
 	b.states = append(b.states, automatonState{}) // foundState
 	b.id([]uint32{uint32(b.prog.Start)}, -1)
 	for s := startState; s < len(b.states); s++ {
@@ -202,8 +235,14 @@ func (b *automatonBuilder) build(a *automaton, representatives []rune) bool {
 		for len(a.table) < (s+1)<<a.shift {
 			a.table = append(a.table, foundState)
 		}
+		found := false
 		for class, c := range representatives {
-			a.table[s<<a.shift|class] = b.step(b.states[s], c)
+			if b.looks || class == 0 {
+				found = b.closure(b.states[s], c)
+			}
+			if !found {
+				a.table[s<<a.shift|class] = b.step(c)
+			}
 		}
 	}
 	a.atEnd = make([]bool, len(b.states))
@@ -214,69 +253,33 @@ func (b *automatonBuilder) build(a *automaton, representatives []rune) bool {
 	return true
 }
 
-// step returns the state after character c.
-func (b *automatonBuilder) step(s automatonState, c rune) uint16 {
-	if b.closure(s, c) {
-		return foundState
-	}
-	var next []uint32
-	for _, pc := range b.list {
-		if inst := &b.prog.Inst[pc]; inst.MatchRune(c) {
-			next = append(next, inst.Out)
-		}
-	}
-	next = append(next, uint32(b.prog.Start)) // a search may start anywhere
-	return b.id(next, kindOf(c))
-}
-
-// closure follows everything that needs no byte, when c (or the end, -1) comes
-// next, and leaves the instructions that do in b.list. It reports whether the
-// expression is found.
+// closure prepares a step from s when c (or the end, -1) comes next. It reports
+// whether the expression is found.
 func (b *automatonBuilder) closure(s automatonState, c rune) bool {
-	b.number++
-	b.list = b.list[:0]
-	flags := syntax.EmptyOpContext(s.before, c)
-	stack := slices.Clone(s.insts)
-	for len(stack) > 0 {
-		pc := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		b.visits++
-		if b.seen[pc] == b.number {
-			continue
-		}
-		b.seen[pc] = b.number
-		switch inst := &b.prog.Inst[pc]; inst.Op {
-		case syntax.InstMatch:
-			return true
-		case syntax.InstAlt, syntax.InstAltMatch:
-			stack = append(stack, inst.Out, inst.Arg)
-		case syntax.InstCapture, syntax.InstNop:
-			stack = append(stack, inst.Out)
-		case syntax.InstEmptyWidth:
-			if syntax.EmptyOp(inst.Arg)&^flags == 0 {
-				stack = append(stack, inst.Out)
-			}
-		case syntax.InstFail:
-		default:
-			b.list = append(b.list, pc)
-		}
-	}
-	return false
+	b.visits += len(s.insts)
+	return b.threads.closure(b.prog, s.insts, syntax.EmptyOpContext(s.before, c))
 }
 
-// id numbers a state.
+// step returns the state after character c.
+func (b *automatonBuilder) step(c rune) uint16 {
+	b.visits += len(b.threads.waiting)
+	b.next = b.threads.pass(b.prog, c, append(b.next[:0], uint32(b.prog.Start))) // a match may start here
+	return b.id(b.next, b.kindOf(c))
+}
+
+// id numbers a state. It keeps nothing of insts.
 func (b *automatonBuilder) id(insts []uint32, before rune) uint16 {
 	slices.Sort(insts)
 	insts = slices.Compact(insts)
-	key := binary.LittleEndian.AppendUint32(nil, uint32(before))
+	b.key = binary.LittleEndian.AppendUint32(b.key[:0], uint32(before))
 	for _, pc := range insts {
-		key = binary.LittleEndian.AppendUint32(key, pc)
+		b.key = binary.LittleEndian.AppendUint32(b.key, pc)
 	}
-	id, known := b.ids[string(key)]
+	id, known := b.ids[string(b.key)]
 	if !known {
 		id = uint16(len(b.states))
-		b.ids[string(key)] = id
-		b.states = append(b.states, automatonState{insts, before})
+		b.ids[string(b.key)] = id
+		b.states = append(b.states, automatonState{slices.Clone(insts), before})
 	}
 	return id
 }

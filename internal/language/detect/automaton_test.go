@@ -1,7 +1,11 @@
 package detect
 
 import (
+	"fmt"
+	"math"
 	"regexp"
+	"regexp/syntax"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -18,8 +22,26 @@ func sameAsRegexp(t *testing.T, expr, text string) {
 	if err != nil || len(expr) > 200 {
 		return
 	}
-	if got, want := newAutomaton(re).find(text), re.MatchString(text); got != want {
+	want := re.MatchString(text)
+	a := newAutomaton(re)
+	room := newThreads(a.instructions())
+	if got := a.find(text, &room); got != want {
 		t.Errorf("automaton of %q finds %v in %q, regexp %v", expr, got, text, want)
+	}
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		t.Fatal(err)
+	}
+	room = newThreads(len(prog.Inst))
+	room.number = math.MaxUint32 - 1 // it comes round
+	for range 2 {
+		if got := room.find(prog, text); got != want {
+			t.Errorf("threads of %q find %v in %q, regexp %v", expr, got, text, want)
+		}
 	}
 }
 
@@ -36,10 +58,69 @@ func TestAutomatonIsBuiltForWhatRulesUse(t *testing.T) {
 	for expr, want := range map[string]bool{
 		`\s[a-fA-F0-9]{64}\s[a-fA-F0-9]{16}`: true,
 		`(?i)invoke-\w+\s+`:                  true,
-		`(a|b)*a(a|b){12}`:                   false, // needs 2^12 states: regexp is asked
+		`.{1000,}`:                           true,
+		`(a|b)*a(a|b){12}`:                   false, // needs 2^12 states: threads run it
 	} {
-		if got := newAutomaton(regexp.MustCompile(expr)).table != nil; got != want {
-			t.Errorf("%q has a table: %v, want %v", expr, got, want)
+		a := newAutomaton(regexp.MustCompile(expr))
+		if got := a.table != nil; got != want || got != (a.prog == nil) {
+			t.Errorf("%q has a table: %v, want %v, and a program if not: %v", expr, got, want, a.prog != nil)
+		}
+	}
+}
+
+// What is too large even for threads is left to package regexp.
+func TestAHugeExpressionIsFoundToo(t *testing.T) {
+	a := newAutomaton(regexp.MustCompile(`^` + strings.Repeat(`a{1000}`, 40)))
+	if a.prog != nil || a.table != nil {
+		t.Error("threads would need much memory for it")
+	}
+	for n, want := range map[int]bool{39_999: false, 40_000: true} {
+		if got := a.find(strings.Repeat("a", n), nil); got != want {
+			t.Errorf("found in %d characters: %v", n, got)
+		}
+	}
+}
+
+// As SigmaHQ has them: too many states for a table.
+var expressionsForThreads = []string{
+	`(a|b)*a(a|b){12}`,
+	`(?i)\.exe["']?\s+[^"]{0,64}faultsecure\.exe["']?\s+\d{2,10}`,
+	`(?:[Pp]rogram[Dd]ata|\\[Aa]pp[Dd]ata\\(?:[Ll]ocal|[Rr]oaming))\\[^\\]{1,256}$`,
+	`.{1000}.{1000,}`,
+}
+
+func TestMatchingWithThreadsAllocatesNothing(t *testing.T) {
+	text := strings.Repeat(`C:\ProgramData\x.exe "y abab`, 100)
+	for _, expr := range expressionsForThreads {
+		a := newAutomaton(regexp.MustCompile(expr))
+		room := newThreads(a.instructions())
+		if n := testing.AllocsPerRun(10, func() { runtime.GC(); a.find(text, &room) }); n != 0 || a.table != nil {
+			t.Errorf("%q: %v allocations, a table: %v", expr, n, a.table != nil)
+		}
+	}
+}
+
+// BenchmarkThreads collects garbage before each search, as a host does between
+// two: what is pooled is gone then.
+func BenchmarkThreads(b *testing.B) {
+	text := strings.Repeat(`C:\ProgramData\x.exe "y abab`, 100)
+	for i, expr := range expressionsForThreads {
+		re := regexp.MustCompile(expr)
+		a := newAutomaton(re)
+		room := newThreads(a.instructions())
+		for name, find := range map[string]func() bool{
+			"threads": func() bool { return a.find(text, &room) },
+			"regexp":  func() bool { return re.MatchString(text) },
+		} {
+			b.Run(fmt.Sprintf("%d/%s", i, name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					b.StopTimer()
+					runtime.GC()
+					b.StartTimer()
+					find()
+				}
+			})
 		}
 	}
 }

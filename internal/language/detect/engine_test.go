@@ -1,6 +1,7 @@
 package detect_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -117,5 +118,36 @@ detection:
 	}
 	if got := matches(e.NewEvaluator(), launch(map[string]string{"Image": "/usr/bin/curl", "CommandLine": "curl http://x"})); got != "curl" {
 		t.Errorf("matches = %q, want curl", got)
+	}
+}
+
+// Not even a garbage collection, which empties pools, makes the next event cost
+// an allocation.
+func TestEvaluatingAllocatesNothing(t *testing.T) {
+	e, problems := detect.Compile(parse(t, curlRule+`---
+title: Many states
+id: states
+logsource: {product: linux, category: process_creation}
+detection:
+  s:
+    CommandLine|re: 'curl .{2,128} -o .{1,64}\\(tmp|shm)'
+    pid|gt: 1
+  t:
+    CommandLine|contains: [one, two, three, four, five, six, seven]
+    ParentImage|fieldref: Image
+  condition: s or t
+`), detect.Options{})
+	if len(problems) != 0 {
+		t.Fatal(problems)
+	}
+	v, seen := e.NewEvaluator(), 0
+	ev := launch(map[string]string{"Image": "/usr/bin/curl", "ParentImage": "/bin/sh", "CommandLine": `curl http://é/ -s -o x\tmp`, "pid": "7"})
+	sink := func(*detect.Match) { seen++ }
+	n := testing.AllocsPerRun(10, func() {
+		runtime.GC()
+		v.Evaluate(ev, sink)
+	})
+	if n != 0 || seen != 11*2 {
+		t.Errorf("%v allocations an event, %d matches", n, seen)
 	}
 }

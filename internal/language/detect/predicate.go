@@ -76,7 +76,7 @@ func (p *predicate) holds(s *scratch) bool {
 		return false
 	case sigma.Regex:
 		for _, t := range s.textsOf(p.field) {
-			if p.re.find(t.raw) {
+			if p.re.find(t.raw, &s.threads) {
 				return true
 			}
 		}

@@ -24,7 +24,8 @@ type scratch struct {
 	arena      []byte
 	found      []int32
 	candidates []int32
-	suspended  []bool // by rule of the engine; the evaluator's
+	threads    threads // of the program's largest regular expression without a table
+	suspended  []bool  // by rule of the engine; the evaluator's
 }
 
 // text is one text of a value, as it is and folded.
@@ -42,13 +43,23 @@ type slot struct {
 }
 
 func newScratch(p *program) *scratch {
-	return &scratch{
+	s := &scratch{
 		program: p,
 		truth:   make([]uint32, len(p.preds)),
 		hit:     make([]uint32, len(p.atoms)),
 		asked:   make([]uint32, len(p.rules)),
 		slots:   make([]slot, len(p.class.Fields)+1), // the last is for keywords
 	}
+	instructions := 0
+	for i := range p.preds {
+		if re := p.preds[i].re; re != nil {
+			instructions = max(instructions, re.instructions())
+		}
+	}
+	if instructions > 0 {
+		s.threads = newThreads(instructions)
+	}
+	return s
 }
 
 func (s *scratch) begin(ev *ocsf.Event) {
