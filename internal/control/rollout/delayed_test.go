@@ -82,3 +82,18 @@ func TestARolloutWaitsForTheDelayed(t *testing.T) {
 		}
 	}
 }
+
+// TestHaltAfterAStratumAppeared: hosts may describe themselves anew while a
+// rollout runs, and a person's halt looks at them before the step itself does.
+func TestHaltAfterAStratumAppeared(t *testing.T) {
+	p, in := plain(200)
+	s, _ := Decide(&p, State{}, in, begin)
+	late := in.Groups[0]
+	late.Stratum = "kernel=7.0|distro=other|agent=9|role=server"
+	in.Groups = append(in.Groups, late)
+	in.Commands = []Command{{Seq: 1, Kind: HaltNow, By: "ada"}}
+	s, as := Decide(&p, s, in, begin.Add(time.Minute))
+	if _, ok := find[Halt](as); !ok || s.Phase != holdfast.Halted {
+		t.Errorf("%s: %+v", s.Phase, as)
+	}
+}

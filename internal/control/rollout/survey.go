@@ -55,6 +55,11 @@ type site struct {
 
 // survey sums the snapshot's rows by unit, stratum and altogether.
 func (d *decision) survey() {
+	if d.sites != nil {
+		// A command has looked before: strata that appeared after the start are
+		// found again, and numbered anew.
+		maps.DeleteFunc(d.strata, func(_ holdfast.Stratum, i int) bool { return i >= len(d.s.Strata) })
+	}
 	d.units, d.total = make([]unit, 0, len(d.in.Groups)), tally{}
 	d.byUnit = make(map[unitKey]int, len(d.in.Groups))
 	d.cells = make([]int, 0, len(d.in.Groups)) // one array for the cells of all units
