@@ -35,6 +35,10 @@ type Outcome struct {
 	Returned int            `json:"returned,omitempty"`
 	Hands    int            `json:"hands,omitempty"`
 	Refused  map[string]int `json:"refused,omitempty"`
+	// Control counts what came of organisations' policies, host by host: offers
+	// that a policy held back, comparisons that waited for a window, releases
+	// taken under a policy, and recalls of what it would have held.
+	Control map[string]int `json:"control,omitempty"`
 	// Shown is the share of steps after which the report to people agreed with
 	// what the simulator knows, and LeastHU the smallest hU it showed; of goal
 	// G7's runs only.

@@ -11,10 +11,14 @@ import (
 type Violation struct {
 	Seed    uint64   `json:"seed"`
 	Step    int      `json:"step"`
-	Promise int      `json:"promise"` // 1 to 6
+	Promise int      `json:"promise"` // 1 to 6 as in README.md, or Control
 	What    string   `json:"what"`
 	Trace   []string `json:"trace"`
 }
+
+// Control is what docs/consent.md guarantees customers, counted as a promise
+// after the six.
+const Control = 7
 
 func (v *Violation) Error() string {
 	return fmt.Sprintf("promise %d broken at seed %d, step %d: %s", v.Promise, v.Seed, v.Step, v.What)

@@ -80,6 +80,25 @@ func (w World) lesser() (all []World) {
 	for i := range w.Hostile {
 		without(func(x *World) { x.Hostile = slices.Delete(slices.Clone(w.Hostile), i, i+1) })
 	}
+	for i := range w.Consents {
+		without(func(x *World) { x.Consents = slices.Delete(slices.Clone(w.Consents), i, i+1) })
+		for j := range w.Consents[i].Policy.Groups {
+			without(func(x *World) {
+				x.Consents = slices.Clone(w.Consents)
+				p := &x.Consents[i].Policy
+				p.Groups = slices.Delete(slices.Clone(p.Groups), j, j+1)
+			})
+		}
+	}
+	if w.Halt > 0 {
+		without(func(x *World) { x.Halt = 0 })
+	}
+	if w.Critical {
+		without(func(x *World) { x.Critical = false })
+	}
+	if w.Signed > 0 {
+		without(func(x *World) { x.Signed = 0 })
+	}
 	for _, chance := range []func(*World) *float64{
 		func(x *World) *float64 { return &x.Restart }, func(x *World) *float64 { return &x.Takeover }, func(x *World) *float64 { return &x.StoreFails },
 		func(x *World) *float64 { return &x.Messages.Lose }, func(x *World) *float64 { return &x.Messages.Duplicate }, func(x *World) *float64 { return &x.Messages.Reorder },
@@ -111,6 +130,18 @@ func (w World) String() string {
 	}
 	for _, h := range w.Hostile {
 		s += fmt.Sprintf(", %s", h.Lie)
+	}
+	if w.Halt > 0 {
+		s += fmt.Sprintf(", halted by a person at %s", w.Halt)
+	}
+	if w.Critical {
+		s += ", critical"
+	}
+	if w.Signed > 0 {
+		s += fmt.Sprintf(", signed %s before", w.Signed)
+	}
+	for i := range w.Consents {
+		s += ", " + w.Consents[i].String()
 	}
 	for _, x := range []struct {
 		name   string

@@ -37,6 +37,15 @@ type World struct {
 	Messages             Messages
 	Clocks               []WrongClock
 	Hostile              []Hostility
+	// Halt is when a person halts the release, after it was approved; never if
+	// zero.
+	Halt time.Duration
+	// Consents is what organisations sign about their hosts. Critical is what
+	// the publishers signed the release as, and Signed how long before it is
+	// approved.
+	Consents []Consent
+	Critical bool
+	Signed   time.Duration
 }
 
 // Messages says what becomes of a message between a host and the control
@@ -82,6 +91,10 @@ func (w *World) needsHosts() string {
 		return "clocks"
 	case len(w.Hostile) > 0:
 		return "hostile hosts"
+	case w.Halt > 0:
+		return "a person who halts"
+	case len(w.Consents) > 0 || w.Critical || w.Signed > 0:
+		return "what organisations allow"
 	}
 	for i := range w.Faults {
 		if w.Faults[i].CutOff {

@@ -36,16 +36,21 @@ type world struct {
 	good, bad   holdfast.Digest
 	begins      time.Time // when the release is approved; time counts from there
 	away        []bool    // by outage: it has begun
+	halted      bool      // by a person
+	decided     holdfast.Phase
 	deaf        bool
 	steps       int
 	starts      int
 	out         sim.Outcome
+	customers   customers
 	watch       watch
 	// inject, if set, is called after every step: a test breaks something.
 	inject func(*world)
 }
 
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// epoch is just before midnight, so that maintenance windows open and close
+// while a world is played.
+var epoch = time.Date(2025, 12, 31, 23, 59, 40, 0, time.UTC)
 
 const release = holdfast.ReleaseID("exact")
 
@@ -88,12 +93,15 @@ func newWorld(ctx context.Context, p rollout.Policy, config sim.World) (*world, 
 		good: holdfast.DigestOf([]byte("good")), bad: holdfast.DigestOf([]byte("bad")), away: make([]bool, len(config.Outage)),
 		guardPolicy: guard.Policy{Probation: 5 * p.Heartbeat, ProbationEvents: 10, Loop: 3, LoopWindow: 15 * p.Heartbeat},
 	}
-	w.out.Seed, w.out.Refused = config.Seed, map[string]int{}
+	w.out.Seed, w.out.Refused, w.out.Control = config.Seed, map[string]int{}, map[string]int{}
 	if w.regresses() {
 		// What is normal must be known first: a window of undisturbed hosts.
 		w.begins = epoch.Add(25 * p.Heartbeat)
 	}
 	if err := w.publish(); err != nil {
+		return nil, err
+	}
+	if err := w.draftPolicies(); err != nil {
 		return nil, err
 	}
 	w.start()
@@ -144,18 +152,21 @@ func (w *world) publish() error {
 		Policy: tuf.Policy{Domain: tuf.Drill, Rehearsal: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, RehearsalThreshold: 1},
 		Releases: map[holdfast.Digest]tuf.Release{
 			w.good: {Channel: holdfast.Rules, Digest: w.good, Version: "1", Sequence: 1, Rings: w.policy.Rings, Signed: epoch.Add(-24 * time.Hour), Domain: tuf.Drill},
-			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: "2", Sequence: 2, Rings: w.policy.Rings, Signed: w.begins, Domain: tuf.Drill},
+			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: "2", Sequence: 2, Rings: w.policy.Rings, Signed: w.signed(), Critical: w.Critical, Domain: tuf.Drill},
 		},
 		Approvals: map[string][]tuf.Approval{}, Expires: epoch.AddDate(1, 0, 0),
 	}
 	b := holdfast.Bundle{Channel: holdfast.Rules, Version: "2", Digest: w.bad, Size: 1, Created: epoch}
 	w.store.releases[release] = holdfast.Release{
 		ID: release, Org: holdfast.DefaultOrg, Bundle: b, Profile: w.policy.Profile, Rings: w.policy.Rings,
-		Signed: w.begins, Created: epoch, By: "ada",
+		Signed: w.signed(), Created: epoch, By: "ada",
 	}
 	w.store.rollouts[release] = stored{Rollout: holdfast.Rollout{Release: release, Phase: holdfast.Waiting, Updated: epoch}}
 	return nil
 }
+
+// signed is when the publishers signed the release.
+func (w *world) signed() time.Time { return w.begins.Add(-w.World.Signed) }
 
 // Approve and Released are the director: its word reaches every host.
 func (w *world) Approve(a map[string][]tuf.Approval, _ time.Time) error {
@@ -178,7 +189,7 @@ func (w *world) start() {
 	w.starts++
 	p := w.policy
 	w.service = reconcile.New(reconcile.Config{
-		Store: w.store, Director: w, Clock: fleet.Clock{Heartbeat: p.Heartbeat, Lease: p.Heartbeat}, Node: fmt.Sprintf("node-%d", w.starts),
+		Store: w.store, Director: w, Consents: w.store, Clock: fleet.Clock{Heartbeat: p.Heartbeat, Lease: p.Heartbeat}, Node: fmt.Sprintf("node-%d", w.starts),
 		Leader: 3 * p.Heartbeat, Now: func() time.Time { return w.now }, Random: rand.New(rand.NewPCG(w.random.Uint64(), 1)),
 		Policy: func(r holdfast.Release) rollout.Policy {
 			p := p
@@ -215,6 +226,8 @@ func (w *world) takeover() {
 func (w *world) step(ctx context.Context) error {
 	w.now = w.now.Add(w.tick)
 	w.outages()
+	w.bringPolicies()
+	w.halt(ctx)
 	w.deliver(ctx)
 	for i, h := range w.hosts {
 		if h.offline {
@@ -241,6 +254,9 @@ func (w *world) step(ctx context.Context) error {
 	if w.inject != nil {
 		w.inject(w)
 	}
+	if p := w.phase(); p.Done() && p != w.decided { // also what was complete and is then halted
+		w.decided, w.out.Decided = p, w.since()
+	}
 	w.check()
 	switch {
 	case w.random.Float64() < w.Restart:
@@ -251,6 +267,14 @@ func (w *world) step(ctx context.Context) error {
 	w.measure()
 	w.steps++
 	return nil
+}
+
+// halt is what a person does, who tries again if the store is away.
+func (w *world) halt(ctx context.Context) {
+	if w.Halt > 0 && w.since() >= w.Halt && !w.halted && w.service.Halt(ctx, release, "olga", "she has seen enough") == nil {
+		w.note("", "a person halts the release")
+		w.halted = true
+	}
 }
 
 // lead lets one node step. That the store was away, or that another leads, is
@@ -298,11 +322,7 @@ func (w *world) chance(p float64) bool { return p > 0 && w.random.Float64() < p 
 func (w *world) phase() holdfast.Phase { return w.store.rollouts[release].Phase }
 
 func (w *world) settled() bool {
-	p := w.phase()
-	if p.Done() && w.out.Decided == 0 {
-		w.out.Decided = w.since()
-	}
-	return p.Done() && w.since() > w.out.Decided+20*w.policy.Heartbeat
+	return w.phase().Done() && (w.Halt == 0 || w.halted) && w.since() > w.out.Decided+20*w.policy.Heartbeat
 }
 
 // measure adds a point to the curve, once a heartbeat.

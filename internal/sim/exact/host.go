@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/endpoint/guard"
 	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/sim"
 	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
@@ -29,6 +30,12 @@ type host struct {
 	down    bool      // dead: says nothing, for ever
 	cut     time.Time // until when it has no network
 	known   bool      // the server has its description and report
+
+	consent  *consent.Policy // in force here
+	read     map[int]bool    // the world's policies that it has looked at
+	declined string          // the offer (its lease) that was refused for good
+	refusal  string          // why
+	promised *sim.Consent    // the policy that must be in force here, as the promise has it
 
 	leases map[string]bool // carried out
 	had    bool            // it has run the release
@@ -75,7 +82,7 @@ func (w *world) enrol() error {
 
 func (w *world) newHost(k *sim.Kind) *host {
 	f := k.Stratum.Factors()
-	h := &host{id: holdfast.HostID(fmt.Sprintf("host-%05d", len(w.hosts))), kind: k, workers: map[guard.Slot]*worker{}, leases: map[string]bool{}}
+	h := &host{id: holdfast.HostID(fmt.Sprintf("host-%05d", len(w.hosts))), kind: k, workers: map[guard.Slot]*worker{}, leases: map[string]bool{}, read: map[int]bool{}}
 	h.attr = holdfast.Attributes{
 		Hostname: string(h.id), OS: "linux", Arch: "amd64", Build: holdfast.DigestOf([]byte("worker")),
 		Kernel: level(f[0]), Distro: level(f[1]), Version: level(f[2]), Role: level(f[3]),
@@ -309,6 +316,7 @@ func (h *host) poll(ctx context.Context, w *world) error {
 	if w.chance(w.Messages.Lose) {
 		return nil
 	}
+	h.learn(w)
 	h.say(ctx, w)
 	w.service.Beat(ctx, h.id, w.now)
 	o, ok := w.service.Desired(ctx, h.id, w.now)
@@ -325,6 +333,7 @@ func (h *host) poll(ctx context.Context, w *world) error {
 func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 	if o.Recall != "" {
 		h.note(w, "gives %s back", o.Recall.Short())
+		w.recalled(h)
 		h.tell(w, guard.Event{Kind: guard.Recalled, Digest: o.Recall})
 		return
 	}
@@ -338,11 +347,22 @@ func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 	e := guard.Event{Kind: guard.Reactivated, ID: o.Lease}
 	if o.Arm == holdfast.New {
 		d := loader.Check(w.facts(h, o), h.clock(w))
+		w.answered(h, d)
 		if d.Action != loader.Propose {
 			w.out.Refused[string(d.Cause)]++
+			h.declined, h.refusal = "", d.Reason
+			if d.Action == loader.Refuse {
+				h.declined = o.Lease
+			}
 			return
 		}
 		e = guard.Event{Kind: guard.Proposed, ID: o.Lease, Channel: o.Channel, Digest: o.Digest}
+	} else if p := h.consent; p != nil {
+		// As the loader does: it restarts the worker.
+		if at, ok := p.Window(h.id, &h.attr, h.clock(w)); !ok || at.After(h.clock(w)) {
+			w.out.Control["comparisons that waited"]++
+			return
+		}
 	}
 	if _, err := w.service.RenewLease(ctx, h.id, o.Lease, w.now); err != nil {
 		return
@@ -354,18 +374,21 @@ func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 		w.violate(4, h, "lease %s was carried out twice", o.Lease)
 	}
 	h.leases[o.Lease] = true
+	h.declined, h.refusal = "", ""
 	h.claimed = o
 	if o.Arm == holdfast.New {
 		h.claims++
 	}
 	h.note(w, "carries out %s (%s)", o.Digest.Short(), o.Arm)
 	w.activated(h, o)
+	w.consented(h, o)
 }
 
 func (w *world) facts(h *host, o holdfast.Offer) loader.Facts {
 	s := h.state.Status().Report()
 	return loader.Facts{
 		Host: h.id, Domain: tuf.Drill, Build: h.attr.Build, View: w.view, Channel: o.Channel, Digest: o.Digest, MaxBytes: 1 << 20, Verdicts: w.verdicts,
-		State: loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned},
+		State:   loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned},
+		Consent: h.consent, Attributes: h.attr,
 	}
 }

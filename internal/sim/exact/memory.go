@@ -27,6 +27,7 @@ type memory struct {
 	record     []holdfast.Entry
 	settings   map[string]string
 	leases     map[string]lease
+	consents   map[holdfast.OrgID]holdfast.Consent
 
 	undo []func()
 	in   bool
@@ -64,7 +65,7 @@ func newMemory() *memory {
 	return &memory{
 		hosts: map[holdfast.HostID]holdfast.Host{}, releases: map[holdfast.ReleaseID]holdfast.Release{}, rollouts: map[holdfast.ReleaseID]stored{},
 		openings: map[openingKey]reconcile.Opening{}, byPart: map[part]*holdfast.Admission{},
-		harmed: map[harmKey]bool{}, settings: map[string]string{}, leases: map[string]lease{},
+		harmed: map[harmKey]bool{}, settings: map[string]string{}, leases: map[string]lease{}, consents: map[holdfast.OrgID]holdfast.Consent{},
 	}
 }
 
@@ -356,4 +357,17 @@ func (m *memory) Setting(_ context.Context, name string) (string, error) {
 func (m *memory) PutSetting(_ context.Context, name, value string) error {
 	set(m, m.settings, name, value)
 	return nil
+}
+
+// ConsentVersions and Consent are reconcile.Consents.
+func (m *memory) ConsentVersions(context.Context) (map[holdfast.OrgID]int64, error) {
+	all := map[holdfast.OrgID]int64{}
+	for org, c := range m.consents {
+		all[org] = c.Version
+	}
+	return all, nil
+}
+
+func (m *memory) Consent(_ context.Context, org holdfast.OrgID) (holdfast.Consent, error) {
+	return found(m.consents, org)
 }

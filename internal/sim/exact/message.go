@@ -56,6 +56,12 @@ const (
 func (h *host) report(ctx context.Context, w *world) holdfast.HostReport {
 	r := h.state.Status().Report()
 	r.RSS, r.CPU = usualRSS, usualCPU
+	if h.refusal != "" {
+		r.Declined, r.Reason = h.declined, h.refusal
+	}
+	if h.consent != nil {
+		r.Consent = h.consent.Version
+	}
 	for _, p := range h.workers {
 		if p.swollen && h.fault.Kind == holdfast.Memory {
 			r.RSS = swollenRSS

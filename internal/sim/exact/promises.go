@@ -84,7 +84,7 @@ func (w *world) activated(h *host, o holdfast.Offer) {
 	}
 	plan := w.policy.Rings
 	ring := plan.Of(h.id)
-	if w.now.Before(plan.Opens(ring, w.begins)) {
+	if w.now.Before(plan.Opens(ring, w.signed())) {
 		w.violate(1, h, "activated before the soak of ring %s had passed", plan[ring].Name)
 	}
 	if w.phase().Recalling() && w.out.Decided > 0 && w.since() > w.out.Decided+2*w.policy.Heartbeat {
@@ -112,7 +112,7 @@ func (w *world) check() {
 		case !h.broken.IsZero() && !h.proved && h.fault.Kind == holdfast.Crash && w.now.Sub(h.broken) > 2*time.Second+w.tick && h.back.IsZero():
 			w.violate(2, h, "nothing proven runs %s after the crash", w.now.Sub(h.broken))
 		case long && runs == w.bad && w.reachable(h):
-			w.violate(4, h, "still runs the release long after its recall")
+			w.violate(4, h, "still runs the release long after its recall%s", w.held(h))
 		}
 		if h.running() || h.died {
 			h.idle = time.Time{}
@@ -134,6 +134,7 @@ func (w *world) check() {
 	if recalled {
 		w.onRecord("halt", "stop")
 	}
+	w.checkPreview()
 	if v, ok := w.service.View(release); ok {
 		cells := make([]rollout.Cell, len(v.Seen.Cells))
 		for i, c := range v.Seen.Cells {

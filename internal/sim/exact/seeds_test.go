@@ -62,6 +62,9 @@ func anyWorld(seed uint64) (rollout.Policy, sim.World) {
 	if r.IntN(3) == 0 {
 		w.Hostile = []sim.Hostility{{Share: pick(.1, .5), Lie: []sim.Lie{sim.ClaimsHarm, sim.ClaimsHealth, sim.Garbage}[r.IntN(3)]}}
 	}
+	if r.IntN(2) == 0 {
+		anyConsents(r, &w)
+	}
 	return p, w
 }
 
@@ -78,7 +81,11 @@ func TestPromisesHold(t *testing.T) {
 	seeds, first := number(t, "HOLDFAST_SIM_SEEDS", 100), uint64(number(t, "HOLDFAST_SIM_SEED", int(time.Now().Unix()/86400)*1_000_000))
 	t.Logf("seeds %d to %d", first, first+uint64(seeds)-1)
 	var next, failed atomic.Int64
-	var outcomes sync.Map
+	var outcomes, control sync.Map
+	count := func(in *sync.Map, what any, more int) {
+		n, _ := in.LoadOrStore(what, new(atomic.Int64))
+		n.(*atomic.Int64).Add(int64(more))
+	}
 	var wait sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wait.Go(func() {
@@ -93,8 +100,10 @@ func TestPromisesHold(t *testing.T) {
 					failed.Add(1)
 					t.Errorf("seed %d: %v\n%s", w.Seed, err, w)
 				}
-				n, _ := outcomes.LoadOrStore(o.Phase, new(atomic.Int64))
-				n.(*atomic.Int64).Add(1)
+				count(&outcomes, o.Phase, 1)
+				for what, n := range o.Control {
+					count(&control, what, n)
+				}
 				if (i+1)%1000 == 0 {
 					t.Logf("%d seeds", i+1)
 				}
@@ -107,6 +116,13 @@ func TestPromisesHold(t *testing.T) {
 			t.Logf("%s: %d", phase, n.(*atomic.Int64).Load())
 		} else if seeds >= 100 && failed.Load() == 0 {
 			t.Errorf("no run ended %s: the worlds are too tame", phase)
+		}
+	}
+	for _, what := range []string{"taken", "held back", "comparisons that waited", "recalled although held"} {
+		if n, ok := control.Load(what); ok {
+			t.Logf("under customers' policies, %s: %d", what, n.(*atomic.Int64).Load())
+		} else if seeds >= 100 && failed.Load() == 0 {
+			t.Errorf("under customers' policies, %s: never", what)
 		}
 	}
 }
