@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -89,11 +90,14 @@ func writeRollout(w io.Writer, d view.RolloutDetail) {
 		fmt.Fprintf(w, "  %s\n", d.Why)
 	}
 	t := tabwriter.NewWriter(w, 2, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "  RING\tELIGIBLE\tADMITTED\tPLACEBO\tCLEAN\tHARMED\tRECALLED")
+	fmt.Fprintln(t, "  RING\tELIGIBLE\tHELD BACK\tADMITTED\tPLACEBO\tCLEAN\tHARMED\tRECALLED")
 	for _, r := range d.Rings {
-		fmt.Fprintf(t, "  %s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Name, r.Eligible, r.Admitted, r.Placebo, r.Clean, r.Harmed, r.Recalled)
+		fmt.Fprintf(t, "  %s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Name, r.Eligible, r.Held, r.Admitted, r.Placebo, r.Clean, r.Harmed, r.Recalled)
 	}
 	t.Flush()
+	if d.Held > 0 {
+		fmt.Fprintf(w, "  %s not eligible: their organisations' policies hold them back\n", plural(d.Held, "host"))
+	}
 	fmt.Fprintf(w, "  evidence E = %.4g, halts at %.0f\n", d.Evidence, 1/d.Alpha)
 	fmt.Fprintf(w, "  not ruled out (%.0f %%): up to %.3g of admitted hosts harmed; %d pending; uncovered mass %.1f %%\n", 100*(1-d.Bound.Delta), d.Bound.HU, d.Bound.Pending, 100*d.Bound.Uncovered)
 	if d.Admitted > 0 {
@@ -140,7 +144,7 @@ func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 	if a.json {
 		bars = nil
 	}
-	rings := map[string]*mpb.Bar{}
+	rings := map[string]*ringBar{}
 	var last string
 	for {
 		d, err := getRollout(ctx, c, id)
@@ -160,7 +164,7 @@ func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 		over := d.Phase == holdfast.Complete || d.Phase.Recalling() && d.Recall.Back >= d.Recall.Hosts
 		if over {
 			for _, b := range rings {
-				b.Abort(false)
+				b.bar.Abort(false)
 			}
 			if bars != nil {
 				bars.Wait()
@@ -179,17 +183,33 @@ func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 	}
 }
 
-func drawRings(bars *mpb.Progress, rings map[string]*mpb.Bar, d view.RolloutDetail) {
+// ringBar is a ring's bar, of the hosts that can take the release; beside it how
+// many cannot.
+type ringBar struct {
+	bar  *mpb.Bar
+	held atomic.Int64
+}
+
+func (b *ringBar) beside(decor.Statistics) string {
+	if n := b.held.Load(); n > 0 {
+		return fmt.Sprintf("  %d held back", n)
+	}
+	return ""
+}
+
+func drawRings(bars *mpb.Progress, rings map[string]*ringBar, d view.RolloutDetail) {
 	for _, r := range d.Rings {
-		bar := rings[r.Name]
-		if bar == nil {
-			bar = bars.AddBar(0,
+		b := rings[r.Name]
+		if b == nil {
+			b = &ringBar{}
+			b.bar = bars.AddBar(0,
 				mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-12s", r.Name))),
-				mpb.AppendDecorators(decor.CountersNoUnit("%d / %d")))
-			rings[r.Name] = bar
+				mpb.AppendDecorators(decor.CountersNoUnit("%d / %d"), decor.Any(b.beside)))
+			rings[r.Name] = b
 		}
-		bar.SetTotal(int64(r.Eligible), false)
-		bar.SetCurrent(int64(min(r.Admitted, r.Eligible)))
+		b.held.Store(int64(r.Held))
+		b.bar.SetTotal(int64(r.Eligible), false)
+		b.bar.SetCurrent(int64(min(r.Admitted, r.Eligible)))
 	}
 }
 

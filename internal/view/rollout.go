@@ -12,7 +12,8 @@ type RolloutRow struct {
 	Phase    holdfast.Phase `json:"phase"`
 	Started  time.Time      `json:"started"`
 	Ended    time.Time      `json:"ended,omitzero"` // zero while it runs
-	Eligible int            `json:"eligible"`       // hosts the release is for
+	Eligible int            `json:"eligible"`       // hosts that can take the release, now or later
+	Held     int            `json:"held,omitempty"` // hosts whose organisation does not allow it: not eligible
 	Admitted int            `json:"admitted"`       // hosts that were offered it
 	Clean    int            `json:"clean"`          // of those, past their window without harm
 	Harmed   int            `json:"harmed"`
@@ -26,6 +27,7 @@ type RingProgress struct {
 	holdfast.Ring
 	Opens    time.Time `json:"opens"`
 	Eligible int       `json:"eligible"`
+	Held     int       `json:"held,omitempty"`
 	Admitted int       `json:"admitted"` // got the release
 	Placebo  int       `json:"placebo"`  // re-activated what they had, to compare with
 	Clean    int       `json:"clean"`

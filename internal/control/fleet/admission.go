@@ -349,8 +349,13 @@ func (f *Fleet) classify(s *seat, at time.Time) {
 func (f *Fleet) classOf(s *seat, at time.Time) (c class, eligible bool) {
 	h, r := s.host, s.release
 	switch {
-	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines() || s.forbids()):
+	case !r.meant(h), s.treated == nil && (slices.Contains(h.Report.Shunned, r.Digest) || s.declines()):
 		return neither, false
+	case s.treated == nil && s.forbids():
+		if h.Report.Running[r.Channel] == r.Digest {
+			return neither, false // by an earlier release of it
+		}
+		return held, false
 	case s.treated != nil, !h.present, !h.fresh, h.Report.Running[r.Channel] == r.Digest, h.Report.Probation, r.recalled(h.Org), f.busyElsewhere(s, at):
 		return neither, true
 	}

@@ -97,6 +97,7 @@ const (
 	watching       // a control whose window is open, but which a probe may take
 	last           // may be drawn when everybody else has been
 	later          // would be one of these, and its organisation allows it later
+	held           // its organisation does not allow it at all: not eligible
 	classes
 )
 
@@ -226,7 +227,7 @@ func (r *release) close(which func(*opening) bool) {
 // draw gives a host its arm, if an opening is for it.
 func (f *Fleet) draw(s *seat, at time.Time) {
 	r, g := s.release, s.group
-	if f.outages.open || r.Paused || s.class == neither || s.class == later || r.recalled(s.host.Org) || at.Before(r.Rings.Opens(g.ring, r.Signed)) {
+	if f.outages.open || r.Paused || s.class == neither || s.class == later || s.class == held || r.recalled(s.host.Org) || at.Before(r.Rings.Opens(g.ring, r.Signed)) {
 		return
 	}
 	if r.Phase == holdfast.Complete {

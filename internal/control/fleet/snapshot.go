@@ -12,6 +12,9 @@ type Snapshot struct {
 	Groups []Group
 	Cells  []Cell
 	Outage bool
+	// Held counts, by ring, the hosts that are not eligible because their
+	// organisation does not allow the release at all, as things stand.
+	Held map[int]int
 	// Suspending counts, by organisation, the hosts that were drawn for the
 	// release and stopped rules of it.
 	Suspending map[holdfast.OrgID]int
@@ -52,6 +55,12 @@ func (f *Fleet) Snapshot(id holdfast.ReleaseID) Snapshot {
 	}
 	s.Suspending = maps.Clone(r.suspending)
 	for _, g := range r.groups {
+		if n := g.by[held]; n > 0 {
+			if s.Held == nil {
+				s.Held = map[int]int{}
+			}
+			s.Held[g.ring] += n
+		}
 		out := Group{Ring: g.ring, Org: g.org, Stratum: g.stratum, Cell: g.cell, Eligible: g.eligible}
 		if !f.now.Before(r.Rings.Opens(g.ring, r.Signed)) {
 			out.Waiting, out.Watching, out.Last, out.Later = g.by[waiting], g.by[watching], g.by[last], g.by[later]
@@ -88,6 +97,20 @@ func order(a, b key) int {
 		return c
 	}
 	return compare(a.cell, b.cell)
+}
+
+// RingOf is the ring in which a host counts for a release: its own, or the
+// last if its organisation says so. It is frozen once the host is drawn.
+func (f *Fleet) RingOf(id holdfast.ReleaseID, host holdfast.HostID) (int, bool) {
+	r, h := f.release(id), f.hosts[host]
+	if r == nil || h == nil {
+		return 0, false
+	}
+	s := h.seatOf(r)
+	if s == nil || s.group == nil {
+		return 0, false
+	}
+	return s.group.ring, true
 }
 
 // Strata counts the hosts a release would be for, by organisation-wide

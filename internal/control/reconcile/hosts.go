@@ -124,6 +124,14 @@ func (v *View) Report(now time.Time) rollout.Report {
 	return rollout.Describe(&v.Policy, v.State, asSnapshot(v.Seen), now)
 }
 
+// RingOf is the ring in which a host counts for a release; false if the release
+// is not driven any more.
+func (s *Service) RingOf(id holdfast.ReleaseID, host holdfast.HostID) (int, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fleet.RingOf(id, host)
+}
+
 // OutstandingHosts lists hosts that may still have a recalled release, at most
 // n.
 func (s *Service) OutstandingHosts(id holdfast.ReleaseID, n int) []holdfast.HostID {

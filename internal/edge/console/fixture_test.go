@@ -292,10 +292,12 @@ func (f *fixture) makeRollouts() {
 	running.Harms = []view.HarmRow{{Harm: holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, Hostname: f.hosts[12].Attributes.Hostname, Back: true}}
 	running.Bound = view.Bound{PValue: 1, Ratio: view.Range{High: 8}, Worst: 6, Tested: true, Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
 	running.Timeline = f.entriesOf("r-2026-0118")
+	running.Rings[2].Eligible, running.Rings[2].Held = running.Rings[2].Eligible-3, 3 // the frozen of the preview
+	running.Eligible, running.Held = running.Eligible-3, 3
 	running.Preview = &view.Preview{Have: 42, Rows: []view.PreviewRow{
 		{Org: "acme", Group: "laboratory", State: "free", Hosts: 12, From: start, To: start},
 		{Org: "acme", Group: "trading floor", State: "window", Hosts: 30, From: f.now.Add(3 * time.Hour), To: f.now.Add(9 * time.Hour), Why: "trading floor: delayed by 1h0m0s; waits for its maintenance window"},
-		{Org: "acme", Group: "frozen", State: "paused", Hosts: 1, Never: true, Why: "frozen: paused"},
+		{Org: "acme", Group: "frozen", State: "paused", Hosts: 3, Never: true, Why: "frozen: paused"},
 		{Org: "default", State: "free", Hosts: 14, From: start, To: f.now.Add(time.Hour)},
 	}}
 

@@ -57,6 +57,9 @@ func rolloutStatus(r view.RolloutRow) string {
 		harmed = plural(r.Harmed, "host", "hosts") + " harmed"
 	}
 	have := count(r.Admitted) + " of " + count(r.Eligible) + " hosts were given it, " + harmed
+	if r.Held > 0 {
+		have += "; " + heldBack(r.Held)
+	}
 	switch r.Phase {
 	case holdfast.Waiting:
 		return title(rolloutName(r)) + " waits for a second person."
@@ -86,7 +89,19 @@ func ringShare(r view.RingProgress, n int) string {
 func ringPending(r view.RingProgress) int { return max(0, r.Admitted-r.Clean-r.Harmed) }
 
 func ringWords(r view.RingProgress) string {
-	return fmt.Sprintf("Ring %s: %s of %s admitted, %s clean, %s harmed", r.Name, count(r.Admitted), count(r.Eligible), count(r.Clean), count(r.Harmed))
+	words := fmt.Sprintf("Ring %s: %s of %s admitted, %s clean, %s harmed", r.Name, count(r.Admitted), count(r.Eligible), count(r.Clean), count(r.Harmed))
+	if r.Held > 0 {
+		words += "; " + heldBack(r.Held)
+	}
+	return words
+}
+
+// heldBack counts hosts that cannot be given a release, and that nothing waits for.
+func heldBack(n int) string {
+	if n == 1 {
+		return "1 more is held back by its organisation's policy"
+	}
+	return count(n) + " more are held back by their organisations' policies"
 }
 
 // rulerLow is where the evidence ruler starts; its end is the threshold.

@@ -2,6 +2,7 @@ package live
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +10,21 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/dsse"
 )
+
+// allows puts a policy in force, and returns the key that it counts with.
+func (w *world) allows(version int64, policy string) ed25519.PublicKey {
+	w.t.Helper()
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := key.Public().(ed25519.PublicKey)
+	env, err := dsse.Sign(consent.PayloadType, []byte(policy), key)
+	if err == nil {
+		err = w.store.PutConsent(w.t.Context(), holdfast.Consent{Org: holdfast.DefaultOrg, Version: version, Key: public, Envelope: env, By: "olga", At: w.now})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return public
+}
 
 // TestWhoGetsItWhenIsShownBefore a release, and what organisations allow with
 // how many of their hosts know it.
@@ -22,14 +38,7 @@ func TestWhoGetsItWhenIsShownBefore(t *testing.T) {
 		t.Errorf("without a policy: %+v", d.Preview)
 	}
 	const policy = "organisation: default\nversion: 4\ngroups: [{name: floor, where: {hosts: [host-000, host-001]}, channels: {rules: {track: pause}}}]\n"
-	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	env, err := dsse.Sign(consent.PayloadType, []byte(policy), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.store.PutConsent(ctx, holdfast.Consent{Org: holdfast.DefaultOrg, Version: 4, Key: key.Public().(ed25519.PublicKey), Envelope: env, By: "olga", At: w.now}); err != nil {
-		t.Fatal(err)
-	}
+	key := w.allows(4, policy)
 	for _, h := range w.hosts[:3] {
 		h.Report.Consent = 4
 		w.service.Reported(ctx, h.ID, h.Report, w.now)
@@ -44,7 +53,46 @@ func TestWhoGetsItWhenIsShownBefore(t *testing.T) {
 		t.Errorf("the bundle's page: %+v, %v", b.Preview, err)
 	}
 	v, err := w.source.Consent(ctx, holdfast.DefaultOrg)
-	if err != nil || v.Version != 4 || v.Policy != policy || v.Hosts != 80 || v.Keeping != 3 || v.By != "olga" || !strings.HasPrefix(dsse.KeyID(key.Public().(ed25519.PublicKey)), v.Key) {
+	if err != nil || v.Version != 4 || v.Policy != policy || v.Hosts != 80 || v.Keeping != 3 || v.By != "olga" || !strings.HasPrefix(dsse.KeyID(key), v.Key) {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestHeldBackHostsAreNoGap: a ring's bar is of those that can take the release;
+// who is held back by the organisation is counted beside it, and nothing waits
+// for them, be it everybody of the first ring.
+func TestHeldBackHostsAreNoGap(t *testing.T) {
+	w := newWorld(t, false)
+	plan := w.rollout().Release.Rings
+	ids := map[bool][]string{}
+	for i, h := range w.hosts {
+		paused := plan.Of(h.ID) == 0 || i%10 == 3
+		ids[paused] = append(ids[paused], string(h.ID))
+	}
+	w.allows(1, fmt.Sprintf("organisation: default\nversion: 1\ngroups: [{name: on, where: {hosts: [%s]}, channels: {rules: {track: early}}}, {name: off, where: {hosts: [%s]}, channels: {rules: {track: pause}}}]\n",
+		strings.Join(ids[false], ", "), strings.Join(ids[true], ", ")))
+	if phase := w.pass(300, holdfast.Complete); phase != holdfast.Complete {
+		t.Fatalf("%s: %s", phase, w.rollout().Why)
+	}
+	d := w.rollout()
+	first := d.Rings[0]
+	if first.Eligible != 0 || first.Held == 0 || first.Admitted != 0 || d.Held != len(ids[true]) || d.Eligible != len(ids[false]) || d.Admitted != d.Eligible {
+		t.Errorf("%d of %d admitted, %d held back, and %+v", d.Admitted, d.Eligible, d.Held, first)
+	}
+	for _, r := range d.Rings {
+		if r.Admitted != r.Eligible {
+			t.Errorf("ring %s stays at %d of %d", r.Name, r.Admitted, r.Eligible)
+		}
+	}
+}
+
+// TestHostsThatGoLastCountThere: in the last ring, whatever their own is.
+func TestHostsThatGoLastCountThere(t *testing.T) {
+	w := newWorld(t, false)
+	w.allows(1, "organisation: default\nversion: 1\ngroups: [{name: all, channels: {rules: {track: general}}}]\n")
+	w.pass(300, holdfast.Complete)
+	d := w.rollout()
+	if last := d.Rings[len(d.Rings)-1]; d.Phase != holdfast.Complete || last.Eligible != 80 || last.Admitted != 80 || d.Eligible != 80 {
+		t.Errorf("%s: %+v", d.Phase, d.Rings)
 	}
 }

@@ -30,8 +30,9 @@ type snapshot struct {
 	counts map[string][]int // hosts by ring, by ring plan and organisation
 }
 
-// eligible counts an organisation's hosts by ring of a plan.
-func (f *snapshot) eligible(plan holdfast.RingPlan, org holdfast.OrgID) []int {
+// inRings counts by ring of a plan the hosts that an organisation's releases are
+// for.
+func (f *snapshot) inRings(plan holdfast.RingPlan, org holdfast.OrgID) []int {
 	var key strings.Builder
 	fmt.Fprintf(&key, "%s", org)
 	for _, r := range plan {
@@ -44,7 +45,7 @@ func (f *snapshot) eligible(plan holdfast.RingPlan, org holdfast.OrgID) []int {
 	}
 	n := make([]int, len(plan))
 	for i := range f.hosts {
-		if f.hosts[i].Org == org || org == "" {
+		if f.hosts[i].Org == org || org == holdfast.DefaultOrg {
 			n[plan.Of(f.hosts[i].ID)]++
 		}
 	}

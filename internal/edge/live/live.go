@@ -25,6 +25,7 @@ type Driver interface {
 	View(id holdfast.ReleaseID) (reconcile.View, bool)
 	Host(id holdfast.HostID) (holdfast.Host, bool)
 	Preview(d holdfast.Digest) (rows []consent.Preview, have int, err error)
+	RingOf(id holdfast.ReleaseID, host holdfast.HostID) (int, bool)
 	OverrideAsked(ctx context.Context, id holdfast.ReleaseID) (string, error)
 }
 

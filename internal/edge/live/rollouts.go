@@ -79,9 +79,15 @@ func (s *Source) stand(ctx context.Context, r holdfast.Rollout) (st stand, err e
 // ownRings counts again by the rings that hosts are in. A small fleet's rings
 // after the first are paced as one, and its rows name that one.
 func (s *Source) ownRings(ctx context.Context, st *stand) error {
+	ringOf := func(h holdfast.HostID) int {
+		if ring, ok := s.Driver.RingOf(st.ID, h); ok {
+			return ring
+		}
+		return st.Release.Rings.Of(h)
+	}
 	st.byRing, st.harmed, st.late = map[int]map[holdfast.Arm]store.ArmCounts{}, map[int]int{}, map[int]int{}
 	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: st.ID}, func(a holdfast.Admission) error {
-		ring := st.Release.Rings.Of(a.Host)
+		ring := ringOf(a.Host)
 		if st.byRing[ring] == nil {
 			st.byRing[ring] = map[holdfast.Arm]store.ArmCounts{}
 		}
@@ -103,7 +109,7 @@ func (s *Source) ownRings(ctx context.Context, st *stand) error {
 		if !h.First || h.Arm != holdfast.New {
 			continue
 		}
-		ring := st.Release.Rings.Of(h.Host)
+		ring := ringOf(h.Host)
 		st.harmed[ring]++
 		if h.After > st.policy.Fast {
 			st.late[ring]++
@@ -127,23 +133,38 @@ func (st *stand) row(f *snapshot) view.RolloutRow {
 	if row.Phase.Done() {
 		row.Ended = st.stored.Updated
 	}
-	eligible := f.eligible(st.Release.Rings, st.Org)
+	eligible, held := st.eligible(f)
 	for i, r := range st.Release.Rings {
 		n, p := st.byRing[i][holdfast.New], st.byRing[i][holdfast.Placebo]
 		g := view.RingProgress{
-			Ring: r, Opens: st.Release.Rings.Opens(i, st.Signed), Eligible: max(eligible[i], n.Admitted),
+			Ring: r, Opens: st.Release.Rings.Opens(i, st.Signed), Eligible: max(eligible[i], n.Admitted), Held: held[i],
 			Admitted: n.Admitted, Placebo: p.Admitted, Clean: max(0, n.Clean-st.late[i]), Harmed: st.harmed[i], Recalled: n.Returned,
 		}
 		if i < len(st.state.Rings) && !st.state.Rings[i].Opened.IsZero() {
 			g.Opens = st.state.Rings[i].Opened
 		}
 		row.Eligible += g.Eligible
+		row.Held += g.Held
 		row.Admitted += g.Admitted
 		row.Clean += g.Clean
 		row.Harmed += g.Harmed
 		row.Rings = append(row.Rings, g)
 	}
 	return row
+}
+
+// eligible counts, by ring, the hosts that can take the release, and those that
+// their organisations hold back. Of one that is not driven, or has not begun,
+// nobody has counted: then every host in a ring is one of it.
+func (st *stand) eligible(f *snapshot) (eligible []int, held map[int]int) {
+	if !st.driven || len(st.view.Seen.Groups) == 0 && len(st.view.Seen.Held) == 0 {
+		return f.inRings(st.Release.Rings, st.Org), nil
+	}
+	eligible = make([]int, len(st.Release.Rings))
+	for _, g := range st.view.Seen.Groups {
+		eligible[g.Ring] += g.Eligible
+	}
+	return eligible, st.view.Seen.Held
 }
 
 // mostRollouts is how many rollouts the list shows.
