@@ -45,11 +45,12 @@ func (f *Fleet) consult(s *seat, at time.Time) {
 	s.place()
 }
 
-// place puts a seat into the host's ring, or the last one.
+// place puts a seat into the host's ring, or the last one: for who must not be
+// among the first, and whose organisation says so.
 func (s *seat) place() {
 	plan := s.release.Rings
 	ring := plan.Of(s.host.ID)
-	if s.say != nil && s.say.WithLast {
+	if s.host.NoCanary || s.say != nil && s.say.WithLast {
 		ring = len(plan) - 1
 	}
 	if ring != s.ring {

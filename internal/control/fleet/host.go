@@ -68,7 +68,7 @@ func (f *Fleet) SetHost(h holdfast.Host) {
 		}
 		return
 	}
-	moved := known.Org != h.Org
+	moved := known.Org != h.Org || known.NoCanary != h.NoCanary
 	known.Org, known.Revoked, known.NoCanary, known.Serial, known.Simulated = h.Org, h.Revoked, h.NoCanary, h.Serial, h.Simulated
 	if moved {
 		known.regroup()
@@ -80,6 +80,7 @@ func (f *Fleet) SetHost(h holdfast.Host) {
 func (h *host) regroup() {
 	h.stratum = h.Attributes.Stratum()
 	for _, s := range h.seats {
+		s.place()
 		s.home = s.release.group(h, s.ring)
 		if s.say != nil {
 			s.say.epoch = 0 // its groups may have changed as well
@@ -120,8 +121,8 @@ func (f *Fleet) Resume(old *Fleet) {
 }
 
 func (f *Fleet) seat(h *host, r *release) {
-	s := &seat{host: h, release: r, ring: r.Rings.Of(h.ID)}
-	s.home = r.group(h, s.ring)
+	s := &seat{host: h, release: r, ring: -1}
+	s.place()
 	i := 0
 	for i < len(f.releases) && i < len(h.seats) && f.newer(h.seats[i].release, r) {
 		i++

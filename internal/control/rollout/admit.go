@@ -48,8 +48,13 @@ type allocation struct {
 	treat   []int   // by unit
 	bySite  []int   // the same, by stratum
 	why     map[int]AdmitReason
-	single  []CellState // cells of merged strata, drawn by themselves
-	noPaced bool        // the budget is used up: the one probe is all
+	single  []single // cells of merged strata, drawn by themselves
+	noPaced bool     // the budget is used up: the one probe is all
+}
+
+type single struct {
+	CellState
+	last bool // those who go last are drawn for it
 }
 
 // fits reports whether one more host of a unit fits the budgets.
@@ -74,9 +79,12 @@ func (a *allocation) take(i, n int, why AdmitReason) {
 
 // admissible reports whether hosts of the unit may be drawn at all now.
 func (d *decision) admissible(u *unit) bool {
-	if u.ring < 0 || u.ring >= len(d.s.Rings) || d.s.Rings[u.ring].Opened.IsZero() {
-		return false
-	}
+	return u.ring >= 0 && u.ring < len(d.s.Rings) && !d.s.Rings[u.ring].Opened.IsZero() && d.allowed(u)
+}
+
+// allowed reports whether the unit's organisation has neither paused the
+// release nor had it recalled.
+func (d *decision) allowed(u *unit) bool {
 	if d.s.Evidence[d.partyOf(u.org)].Halted {
 		return false
 	}
@@ -129,7 +137,8 @@ func (d *decision) siteEvidence(i int) float64 {
 	return best
 }
 
-// cover gives one host to each cell of the plan that has none, in its order.
+// cover gives one host to each cell of the plan that has none, in its order. Who
+// must go last is not asked before all others had theirs.
 func (a *allocation) cover() {
 	d := a.d
 	first := slices.IndexFunc(d.s.Plan, func(c PlanCell) bool { return !c.Tried })
@@ -139,11 +148,11 @@ func (a *allocation) cover() {
 	groups := map[holdfast.Stratum][]int{} // unit indices, by stratum or fine cell
 	for i := range d.units {
 		u := &d.units[i]
-		if u.waiting <= a.treat[i] || !d.admissible(u) {
+		if u.waiting+a.late(u.last) <= a.treat[i] || !d.admissible(u) {
 			continue
 		}
 		for _, g := range u.cells {
-			if d.in.Groups[g].Waiting > 0 {
+			if d.in.Groups[g].Waiting+a.late(d.in.Groups[g].Last) > 0 {
 				f := d.in.Groups[g].fine()
 				groups[f] = append(groups[f], i)
 			}
@@ -169,22 +178,35 @@ func (a *allocation) cover() {
 	}
 }
 
+// late is how many of n that must go last may be drawn to cover something.
+func (a *allocation) late(n int) int {
+	if n > 0 && a.d.othersHadTheirs() {
+		return n
+	}
+	return 0
+}
+
 // coverFine draws one host of one cell of a merged stratum. Its controls come
 // from the same cell, so that like is compared with like.
 func (a *allocation) coverFine(u *unit, cell holdfast.Stratum) {
-	waiting := 0
+	waiting, last := 0, 0
 	for _, g := range u.cells {
 		if a.d.in.Groups[g].fine() == cell {
 			waiting += a.d.in.Groups[g].Waiting
+			last += a.late(a.d.in.Groups[g].Last)
 		}
+	}
+	lastToo := waiting == 0
+	if lastToo {
+		waiting = last
 	}
 	placebo := max(0, min(waiting-1, a.d.policy.ControlCap))
 	a.lend(u, 1)
 	u.promise(1 + placebo)
-	a.single = append(a.single, CellState{
+	a.single = append(a.single, single{CellState{
 		Ring: u.ring, Org: u.org, Stratum: u.stratum, Cell: cell,
 		Treat: 1, Placebo: placebo, Why: Cover,
-	})
+	}, lastToo})
 }
 
 // floor is how many hosts of a unit stay on placebo until the others' windows
@@ -208,7 +230,14 @@ func (d *decision) supply(u *unit) (n int, lastToo, uncontrolled bool) {
 	if n = free(waiting); n > 0 {
 		return n, false, false
 	}
-	if u.last > 0 && (settled || u.eligible == u.last) {
+	if u.last > 0 && u.drawn == 0 && waiting+u.watching == 0 {
+		// Only such as go last, and none was first.
+		if !d.othersHadTheirs() {
+			return 0, false, false
+		}
+		settled = true
+	}
+	if u.last > 0 && settled {
 		if n = free(waiting + u.last); n > 0 {
 			return n, true, false
 		}
@@ -217,6 +246,21 @@ func (d *decision) supply(u *unit) (n int, lastToo, uncontrolled bool) {
 		return waiting + u.last, u.last > 0, true
 	}
 	return 0, false, false
+}
+
+// othersHadTheirs reports whether everybody who need not go last was drawn, in
+// whatever stratum, ring and organisation, but for the control floors, and has
+// proved itself.
+func (d *decision) othersHadTheirs() bool {
+	if d.others == nil {
+		done := d.total.pending()*50 <= d.total.clean
+		for i := 0; done && i < len(d.units); i++ {
+			u := &d.units[i]
+			done = u.waiting == 0 || !d.allowed(u) || u.drawn > 0 && u.waiting+u.watching <= d.floor(u)
+		}
+		d.others = &done
+	}
+	return *d.others
 }
 
 // paced shares what is left of the budget among strata, in proportion to who
@@ -336,7 +380,7 @@ func (a *allocation) grant() {
 		d.open(CellState{Ring: u.ring, Org: u.org, Stratum: u.stratum, Treat: n, Placebo: placebo, Why: why}, u.through, why == Probe, lastToo)
 	}
 	for _, c := range a.single {
-		d.open(c, d.byKey(c).through, false, false)
+		d.open(c.CellState, d.byKey(c.CellState).through, false, c.last)
 	}
 }
 

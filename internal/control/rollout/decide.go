@@ -65,6 +65,7 @@ type decision struct {
 	granted []CellState               // of the block being opened
 	trying  map[holdfast.Stratum]bool // cells with a treatment granted and not yet drawn
 	owned   map[int]bool
+	others  *bool // had theirs; nil: nobody has asked
 }
 
 func (d *decision) do(a Action) { d.actions = append(d.actions, a) }
