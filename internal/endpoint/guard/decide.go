@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
 // Decide says what follows from an event: the new state, and what is to be done
@@ -33,10 +34,7 @@ func Decide(p Policy, s State, e Event, now time.Time) (State, []Action) {
 	case IsReady:
 		d.ready(e.Slot)
 	case Beaten:
-		if t := d.s.Trial; t != nil && t.Active && e.Slot == InTrial {
-			t.Evaluated = max(t.Evaluated, e.Evaluated)
-			d.probation()
-		}
+		d.beaten(e)
 	case Ticked:
 		d.probation()
 		d.again()
@@ -141,6 +139,10 @@ func (d *decision) proposed(e Event) {
 	case d.s.Safe == nil && g.Equal(d.s.Current):
 		d.refuse(e.ID, "that runs already")
 	default:
+		if x := d.s.Doubt; x != nil && x.Digest == e.Digest {
+			x.Tries++
+			x.Next = d.now.Add(d.pause(x.Tries))
+		}
 		d.try(Trial{Generation: g, Kind: Candidate, ID: e.ID})
 	}
 }
@@ -206,6 +208,9 @@ func (d *decision) ready(slot Slot) {
 		d.do(Action{Kind: Drain})
 	case slot == InCurrent:
 		d.do(Action{Kind: Drain})
+		if x := d.s.Doubt; x != nil && !x.Judged && x.Until.IsZero() {
+			x.Until, d.durable = d.now.Add(d.p.Probation), true
+		}
 	}
 }
 
@@ -217,8 +222,10 @@ func (d *decision) probation() {
 	}
 	switch lasted := d.now.Sub(t.Since); {
 	case lasted < d.p.Probation:
-	case t.Evaluated >= d.p.ProbationEvents:
+	case t.Evaluated >= d.p.ProbationEvents && !d.wanting(*t):
 		d.promote(*t)
+	case lasted >= muteAfter*d.p.Probation && d.wanting(*t):
+		d.mute()
 	case lasted >= idleAfter*d.p.Probation:
 		d.cutShort(ByIdle, "too few events were evaluated to end probation")
 	}
@@ -226,6 +233,9 @@ func (d *decision) probation() {
 
 func (d *decision) promote(t Trial) {
 	s := &d.s
+	if x := s.Doubt; x != nil && t.Kind != Placebo && (s.Safe != nil || x.Kind == Placebo || s.Current[x.Channel] != t.Generation[x.Channel]) {
+		s.Doubt = nil // it was about another way forth
+	}
 	switch {
 	case t.Kind == Placebo:
 	case s.Safe != nil:
@@ -238,6 +248,7 @@ func (d *decision) promote(t Trial) {
 	}
 	if t.Kind != Placebo {
 		s.Blame, s.Deaths = nil, nil
+		s.Reached = t.Contact == lifeline.HadContact
 		s.Suspects = slices.DeleteFunc(s.Suspects, func(x Suspect) bool { return holds(t.Generation, x.Digest) })
 		if s.Failed.Equal(t.Generation) {
 			s.Failed, s.Reason = nil, ""
@@ -279,7 +290,7 @@ func (d *decision) recalled(x holdfast.Digest) {
 		return
 	}
 	why := "recalled: " + x.Short()
-	c, running := channelOf(x, s.Current, s.Trial, s.Back), holds(s.Current, x)
+	c, running := s.channelOf(x), holds(s.Current, x)
 	s.Shuns = slices.Insert(s.Shuns, 0, Shun{Digest: x, Channel: c, Cause: ByRecall, At: d.now})
 	s.Reason = why
 	d.dropShunned()
@@ -307,6 +318,7 @@ func (d *decision) recalled(x holdfast.Digest) {
 		}
 	}
 	s.Deaths, s.Blame = nil, nil
+	d.unsettle()
 	d.trim()
 	if s.Safe == nil && !d.start {
 		d.do(Action{Kind: Leave, Slot: InCurrent})
@@ -324,10 +336,10 @@ func (d *decision) lift(x holdfast.Digest) {
 	}
 }
 
-func channelOf(x holdfast.Digest, current holdfast.Generation, t *Trial, back []holdfast.Generation) holdfast.Channel {
-	gs := append([]holdfast.Generation{current}, back...)
-	if t != nil {
-		gs = append(gs, t.Generation)
+func (s State) channelOf(x holdfast.Digest) holdfast.Channel {
+	gs := append([]holdfast.Generation{s.Current}, s.Back...)
+	if s.Trial != nil {
+		gs = append(gs, s.Trial.Generation)
 	}
 	for _, g := range gs {
 		for c, y := range g {
@@ -335,6 +347,9 @@ func channelOf(x holdfast.Digest, current holdfast.Generation, t *Trial, back []
 				return c
 			}
 		}
+	}
+	if s.Doubt != nil && s.Doubt.Digest == x {
+		return s.Doubt.Channel
 	}
 	return ""
 }

@@ -200,12 +200,14 @@ func TestDecideIsTotal(t *testing.T) {
 			}
 		}
 	}
+	doubts := []*Doubt{nil, {}, {Kind: Candidate, Channel: holdfast.Rules, Digest: c, ID: "x", Until: now.Add(time.Second)}, {Kind: Placebo}, {Kind: Candidate, Channel: holdfast.Agent, Digest: b, Judged: true, Tries: -1 << 60}}
 	n := 0
-	for _, s := range append(states, State{}) {
+	for i, s := range append(states, State{}) {
+		s.Doubt, s.Reached = doubts[i%len(doubts)], i%2 == 0
 		for _, kind := range append(slices.Clone(EventKinds), "", "unheard of") {
 			for _, slot := range []Slot{InCurrent, InTrial, "", "elsewhere"} {
 				for _, d := range []holdfast.Digest{"", a, b, c, "not a digest"} {
-					next, acts := Decide(testPolicy, s, Event{Kind: kind, Slot: slot, Digest: d, Channel: holdfast.Rules, ID: "x", Boot: "2", Evaluated: 1 << 63}, now)
+					next, acts := Decide(testPolicy, s, Event{Kind: kind, Slot: slot, Digest: d, Channel: holdfast.Rules, ID: "x", Boot: "2", Evaluated: 1 << 63, Contact: contacts[n%len(contacts)]}, now)
 					for i, act := range acts {
 						if act.Kind == Persist && act.Must && i > 0 {
 							t.Fatalf("%+v, %s: the state is written after something was done", s, kind)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
 // Slot is what a worker was started for. A worker that another has replaced
@@ -28,7 +29,7 @@ const (
 	RetryAllowed EventKind = "retry allowed" // the publishers signed that Digest may be tried again
 	Finalised    EventKind = "finalised"     // the publishers marked the release of Digest final
 	IsReady      EventKind = "ready"         // the worker in Slot evaluates events
-	Beaten       EventKind = "beaten"        // its evaluation loop turns; Evaluated
+	Beaten       EventKind = "beaten"        // its evaluation loop turns; Evaluated, Contact
 	Exited       EventKind = "exited"        // it is gone; Detail
 	Stalled      EventKind = "stalled"       // it lives, and its evaluation loop (or its start) stands still; Detail
 	Overran      EventKind = "overran"       // it lives, and takes too much memory or CPU; Detail
@@ -54,6 +55,7 @@ type Event struct {
 	Channel   holdfast.Channel
 	Digest    holdfast.Digest
 	Evaluated uint64
+	Contact   lifeline.Contact
 	Detail    string // for people
 }
 

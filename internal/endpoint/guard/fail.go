@@ -175,6 +175,7 @@ func (d *decision) fall(cause Cause, blame bool, why string) {
 	s := &d.s
 	d.start, d.after = true, 0
 	s.Deaths = nil
+	d.unsettle()
 	s.Reason = clip(why)
 	d.changed()
 	if s.Trial != nil { // it was built on what falls
@@ -216,8 +217,11 @@ func (d *decision) shun(g, base holdfast.Generation, cause Cause) {
 	d.dropShunned()
 }
 
-// dropShunned takes shunned generations off the way back.
+// dropShunned takes shunned generations off the way back, and off the way forth.
 func (d *decision) dropShunned() {
+	if x := d.s.Doubt; x != nil && d.s.Shunned(x.Digest) {
+		d.s.Doubt = nil
+	}
 	d.s.Back = slices.DeleteFunc(d.s.Back, func(g holdfast.Generation) bool {
 		for _, x := range g {
 			if d.s.Shunned(x) {

@@ -124,7 +124,7 @@ func (k *keeper) handle(e Event) {
 func (k *keeper) report(e Event, next State) {
 	switch e.Kind {
 	case Beaten, Ticked:
-		if next.Trial == k.state.Trial || next.Trial != nil && k.state.Trial != nil {
+		if (next.Trial == nil) == (k.state.Trial == nil) && next.Reason == k.state.Reason {
 			return
 		}
 	}
@@ -278,7 +278,7 @@ func (k *keeper) note(n note) {
 	if p.slot == "" || k.slots[p.slot] != p {
 		return // it has been replaced: what it wants no longer counts
 	}
-	e := Event{Slot: p.slot, ID: n.report.ID, Channel: n.report.Channel, Digest: n.report.Digest, Evaluated: n.report.Evaluated}
+	e := Event{Slot: p.slot, ID: n.report.ID, Channel: n.report.Channel, Digest: n.report.Digest, Evaluated: n.report.Evaluated, Contact: n.report.Contact}
 	switch n.report.Kind {
 	case "ready":
 		if p.ready {

@@ -9,8 +9,9 @@ import (
 	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
-// Schema is the version of State. A state with another one is not read.
-const Schema = 1
+// Schema is the version of State. Version 1 knew nothing of contact, and is read
+// as a state in which there was none; a newer one is not read.
+const Schema = 2
 
 // The bounds of a state. They keep the file a page long, and what reads it safe.
 const (
@@ -42,6 +43,11 @@ type State struct {
 	Trial *Trial `json:"trial,omitempty"` // the candidate; on disk before it is started
 	Safe  *Safe  `json:"safe,omitempty"`  // safe mode, if the host is in it
 
+	// Reached says that a worker of Current (or of safe mode, in it) has reached
+	// the server. What is to take its place must reach it as well.
+	Reached bool   `json:"reached,omitempty"`
+	Doubt   *Doubt `json:"doubt,omitempty"` // the latest candidate that did not
+
 	Shuns    []Shun    `json:"shuns,omitempty"` // newest first
 	Suspects []Suspect `json:"suspects,omitempty"`
 	Blame    *Blame    `json:"blame,omitempty"`
@@ -65,6 +71,7 @@ type Trial struct {
 	Active     bool                `json:"active,omitempty"`
 	Since      time.Time           `json:"since"`               // of the proposal; once Active, of probation
 	Evaluated  uint64              `json:"evaluated,omitempty"` // events, on probation
+	Contact    lifeline.Contact    `json:"contact,omitempty"`
 }
 
 // TrialKind says why a generation is on trial.
@@ -97,6 +104,7 @@ const (
 	ByReboot  Cause = "reboot"  // the host went down with it
 	ByRecall  Cause = "recall"  // the publishers or the server took it back
 	ByIdle    Cause = "idle"    // it evaluated too few events to prove anything
+	ByMute    Cause = "mute"    // it did not reach the server, and what ran before did
 )
 
 // Shun is a digest that this host will not run.
@@ -169,6 +177,7 @@ func (s State) Status() lifeline.Status {
 		Crashes:    s.Crashes,
 		Reason:     s.Reason,
 		Activation: s.Activation,
+		Owed:       s.owed(),
 	}
 	onTrial := s.Trial != nil && s.Trial.Active
 	st.Probation = onTrial
@@ -243,7 +252,7 @@ func (s State) isFinal(g holdfast.Generation) bool {
 
 // inSlots reports whether d is anywhere on this host's way forth or back.
 func (s State) inSlots(d holdfast.Digest) bool {
-	return holds(s.Current, d) || s.Trial != nil && holds(s.Trial.Generation, d) ||
+	return holds(s.Current, d) || s.Trial != nil && holds(s.Trial.Generation, d) || s.Doubt != nil && s.Doubt.Digest == d && d != "" ||
 		slices.ContainsFunc(s.Back, func(g holdfast.Generation) bool { return holds(g, d) })
 }
 
@@ -262,6 +271,10 @@ func (s State) clone() State {
 	if s.Safe != nil {
 		f := *s.Safe
 		s.Safe = &f
+	}
+	if s.Doubt != nil {
+		x := *s.Doubt
+		s.Doubt = &x
 	}
 	return s
 }

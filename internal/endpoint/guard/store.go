@@ -130,6 +130,9 @@ func decode(data []byte) (State, error) {
 	if err := d.Decode(&s); err != nil {
 		return State{}, err
 	}
+	if s.Schema == 1 {
+		s.Schema = Schema
+	}
 	if err := s.check(); err != nil {
 		return State{}, err
 	}
@@ -152,6 +155,14 @@ func (s State) check() error {
 		gs = append(gs, t.Generation)
 		if t.Kind != Candidate && t.Kind != Placebo && t.Kind != Again {
 			return errors.New("a trial of an unknown kind")
+		}
+	}
+	if x := s.Doubt; x != nil {
+		if len(x.ID) > lifeline.MaxID || x.Kind != Candidate && x.Kind != Placebo || x.Tries < 0 {
+			return errors.New("a doubt that cannot be")
+		}
+		if x.Kind == Candidate {
+			gs = append(gs, holdfast.Generation{x.Channel: x.Digest})
 		}
 	}
 	for _, g := range gs {

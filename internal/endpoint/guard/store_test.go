@@ -266,6 +266,39 @@ func TestAStateThatWasTakenAwayIsNotAFreshHost(t *testing.T) {
 	}
 }
 
+// A guard that replaces one of before contact was told of goes on where that one
+// was: with a trial under way, shuns, and a way back.
+func TestAStateOfVersionOneIsReadWhole(t *testing.T) {
+	data, err := os.ReadFile("testdata/state-1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Schema != Schema || s.Reached || s.Doubt != nil {
+		t.Errorf("read as %+v", s)
+	}
+	if s.Current[holdfast.Agent] != contents[1] || len(s.Back) != 2 || len(s.Final) != 1 || !s.Shunned(contents[3]) || len(s.Suspects) != 1 || s.Blame == nil || s.Crashes != 2 || s.Activation != "lease" {
+		t.Errorf("something is lost: %+v", s)
+	}
+	if t1 := s.Trial; t1 == nil || !t1.Active || t1.Generation[holdfast.Agent] != contents[2] || t1.Contact != "" {
+		t.Fatalf("the trial is %+v", s.Trial)
+	}
+	next, _ := Decide(testPolicy, s, Event{Kind: Started, Boot: "boot-2"}, s.Trial.Since)
+	if g, safe := next.Running(); safe || !g.Equal(s.Current) || !next.Shunned(contents[2]) {
+		t.Errorf("after a reboot %v runs: %+v", g, next)
+	}
+	again, err := encode(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decode(again); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{}`))
 	s := Fresh()
@@ -275,6 +308,7 @@ func FuzzDecode(f *testing.F) {
 	s.Safe = &Safe{}
 	s.Shuns = []Shun{{Digest: contents[1]}}
 	s.Deaths = []time.Time{time.Unix(0, 0).UTC()}
+	s.Reached, s.Doubt = true, &Doubt{Kind: Candidate, Channel: holdfast.Agent, Digest: contents[2], ID: "lease", Judged: true, Next: time.Unix(0, 0).UTC()}
 	data, _ := encode(s)
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -285,7 +319,7 @@ func FuzzDecode(f *testing.F) {
 				continue
 			}
 			for _, kind := range EventKinds {
-				next, _ := Decide(testPolicy, s, Event{Kind: kind, Slot: InTrial, Boot: "b"}, time.Unix(1e9, 0))
+				next, _ := Decide(testPolicy, s, Event{Kind: kind, Slot: InTrial, Boot: "b", Contact: "had"}, time.Unix(1e9, 0))
 				if _, err := encode(next); err != nil {
 					t.Fatal(err)
 				}

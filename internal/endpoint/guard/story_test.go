@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
 // Each story is a host's life, a word an event: what happens, then what must
@@ -56,6 +57,27 @@ func TestStories(t *testing.T) {
 		"the current dies beside a candidate":  "release:A propose:B exit runs:A ready work runs:B",
 		"one candidate at a time":              "release:A propose:B refuse:C",
 		"agent and rules are blamed apart":     "release:A agent:D ready exit:trial runs:A shuns:D",
+		"contact is part of the proof":         "release:A contact propose:B ready work:none runs:B probation work:had runs:B proved",
+		"without it, back":                     "release:A contact propose:B ready work:none×3 runs:A shuns:- failed:- owes:-",
+		"a mute candidate":                     "release:A contact propose:B ready work:none×3 restored contact runs:A failed:B shuns:- owes:B",
+		"contact before it says that it is up": "release:A contact propose:B ready work:none×3 contact restored failed:B owes:B",
+		"mute for the second time":             "release:A contact propose:B ready work:none×3 restored contact propose:B ready work:none×3 restored contact runs:A failed:B shuns:B owes:- refuse:B",
+		"mute once, and then not":              "release:A contact propose:B ready work:none×3 restored contact propose:B ready work:had runs:B failed:- owes:-",
+		"a network that is away":               "release:A contact propose:B ready work:none×3 restored hour contact runs:A failed:- shuns:- owes:B propose:B ready work:had runs:B owes:-",
+		"away time and again":                  "release:A contact propose:B ready work:none×3 restored hour contact " + strings.Repeat("owes:B propose:B ready work:none×3 restored hour contact ", maxTries) + "runs:A failed:- shuns:- owes:-",
+		"away, and the guard restarts":         "release:A contact propose:B ready work:none×3 restored reboot restored hour contact failed:- owes:B",
+		"mute, and the guard restarts":         "release:A contact propose:B ready work:none×3 restart restored contact failed:B owes:B",
+		"one that cannot say":                  "release:A contact propose:B ready work runs:B proved",
+		"nobody has ever had contact":          "release:A propose:B ready work:none runs:B proved",
+		"what replaces one that could not say": "release:A contact propose:B ready work propose:C ready work:none runs:C proved",
+		"a placebo without contact":            "release:A contact placebo ready work:none×3 restored contact runs:A failed:A shuns:- owes:-",
+		"a placebo, and the network away":      "release:A contact placebo ready work:none×3 restored hour contact runs:A failed:- owes:-",
+		"a mute candidate that crashes":        "release:A contact propose:B ready work:none exit:trial runs:A shuns:B owes:-",
+		"a recall of what is owed":             "release:A contact propose:B ready work:none×3 restored hour contact owes:B recall:B runs:A shuns:B owes:-",
+		"another comes before what is owed":    "release:A contact propose:B ready work:none×3 restored hour contact owes:B release:C runs:C owes:-",
+		"what is owed is forgotten in a fall":  "release:A release:C contact propose:B ready work:none×3 restored hour contact exit×3 runs:A shuns:C owes:-",
+		"safe mode is left without a network":  "release:A exit×3 exit×3 safe contact hour ready work:none unsafe runs:-",
+		"but not by what is mute":              "exit×3 safe contact propose:A ready work:none×3 safe restored contact safe failed:A",
 		"an agent that holds, rules that fail": "agent:D ready work propose:A ready exit:trial runs:D shuns:A",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,9 +121,9 @@ func (w *world) word(t *testing.T, word string) {
 			w.event(Event{Kind: IsReady, Slot: InTrial})
 		}
 	}
-	work := func() {
+	work := func(contact lifeline.Contact) {
 		w.now = w.now.Add(w.p.Probation)
-		w.event(Event{Kind: Beaten, Slot: InTrial, Evaluated: w.p.ProbationEvents})
+		w.event(Event{Kind: Beaten, Slot: InTrial, Evaluated: w.p.ProbationEvents, Contact: contact})
 	}
 	running, safe := w.s.Running()
 	st := w.s.Status()
@@ -139,14 +161,21 @@ func (w *world) word(t *testing.T, word string) {
 	case "ready":
 		ready()
 	case "work":
-		work()
+		work(lifeline.Contact(arg))
+	case "contact":
+		w.event(Event{Kind: Beaten, Slot: InCurrent, Contact: lifeline.HadContact})
+	case "restored":
+		if n := w.slots[InCurrent]; n != nil && !n.ready {
+			n.ready = true
+			w.event(Event{Kind: IsReady, Slot: InCurrent})
+		}
 	case "idle":
 		w.now = w.now.Add(w.p.Probation)
 		w.event(Event{Kind: Beaten, Slot: InTrial, Evaluated: 1})
 	case "release":
 		propose(holdfast.Rules)
 		ready()
-		work()
+		work("")
 	case "exit":
 		w.event(Event{Kind: Exited, Slot: slot})
 	case "stall":
@@ -181,6 +210,16 @@ func (w *world) word(t *testing.T, word string) {
 		}
 	case "previous":
 		is("previous", st.Previous)
+	case "failed":
+		is("failed", st.Failed)
+	case "owes":
+		if got := st.Owed; arg == "-" && got != nil || arg != "-" && (got == nil || got.Digest != letter(arg) || got.ID == "") {
+			t.Errorf("owed is %+v, want %s", got, arg)
+		}
+	case "proved":
+		if st.Probation || w.s.Trial != nil {
+			t.Error("on probation")
+		}
 	case "probation":
 		if !st.Probation {
 			t.Error("not on probation")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 	"pgregory.net/rapid"
 )
 
@@ -174,6 +175,8 @@ var contents = func() (ds []holdfast.Digest) {
 	return ds
 }()
 
+var contacts = []lifeline.Contact{"", lifeline.NoContact, lifeline.HadContact}
+
 // step lets one thing happen that can happen.
 func (w *world) step(t *rapid.T, n int) {
 	any := func(label string) holdfast.Digest { return rapid.SampledFrom(contents).Draw(t, label) }
@@ -218,7 +221,7 @@ func (w *world) step(t *rapid.T, n int) {
 		w.now = w.now.Add(w.p.Probation)
 		for _, s := range []Slot{InCurrent, InTrial} {
 			if x := w.slots[s]; x != nil && x.ready {
-				w.event(Event{Kind: Beaten, Slot: s, Evaluated: rapid.Uint64Range(0, 300).Draw(t, "evaluated")})
+				w.event(Event{Kind: Beaten, Slot: s, Evaluated: rapid.Uint64Range(0, 300).Draw(t, "evaluated"), Contact: rapid.SampledFrom(contacts).Draw(t, "contact")})
 			}
 		}
 	case "die":

@@ -10,6 +10,7 @@ package lifeline
 
 import (
 	"strings"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -37,10 +38,20 @@ const (
 	Final      ReportKind = "final"      // the publishers marked the release of this digest final
 )
 
+// Contact is what a worker says of its contact with the server since it started.
+type Contact string
+
+// The contacts. A worker that says neither is of a version before it could.
+const (
+	NoContact  Contact = "none" // none yet
+	HadContact Contact = "had"  // at least one authenticated exchange
+)
+
 // Report is one line from a worker.
 type Report struct {
 	Kind      ReportKind       `json:"kind"`
 	Evaluated uint64           `json:"evaluated,omitempty"` // beat: events evaluated since the worker started, self-tests included
+	Contact   Contact          `json:"contact,omitempty"`   // beat
 	ID        string           `json:"id,omitempty"`        // propose, reactivate: names the offer (lease); echoed in the answer
 	Channel   holdfast.Channel `json:"channel,omitempty"`   // propose
 	Digest    holdfast.Digest  `json:"digest,omitempty"`    // propose, recall, retry, final
@@ -60,6 +71,9 @@ func (r Report) Check() error {
 		needDigest = true
 	default:
 		return invalid("kind", "no report is called that")
+	}
+	if r.Contact != "" && r.Contact != NoContact && r.Contact != HadContact {
+		return invalid("contact", "there is none called that")
 	}
 	if needID && !isName(r.ID, MaxID, false) {
 		return invalid("id", "an id is 1 to 128 printable ASCII characters without spaces")
@@ -134,6 +148,17 @@ type Status struct {
 	Crashes    uint64            `json:"crashes,omitempty"`
 	Reason     string            `json:"reason,omitempty"`
 	Activation string            `json:"activation,omitempty"` // id of the latest accepted propose or reactivate
+	Owed       *Owed             `json:"owed,omitempty"`
+}
+
+// Owed is a candidate that was taken back because it had not reached the server
+// by the end of its trial. A worker that does reach it proposes the candidate
+// again under the same id, if it is still approved.
+type Owed struct {
+	ID      string           `json:"id"`
+	Channel holdfast.Channel `json:"channel"`
+	Digest  holdfast.Digest  `json:"digest"`
+	After   time.Time        `json:"after"` // not before
 }
 
 // Report returns the part of a host report that the guard answers for.

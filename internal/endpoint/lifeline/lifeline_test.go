@@ -19,6 +19,8 @@ func reports() []Report {
 	return []Report{
 		{Kind: Ready},
 		{Kind: Beat, Evaluated: 1 << 60},
+		{Kind: Beat, Evaluated: 7, Contact: NoContact},
+		{Kind: Beat, Evaluated: 7, Contact: HadContact},
 		{Kind: Propose, ID: "lease-1", Channel: holdfast.Rules, Digest: digest},
 		{Kind: Propose, ID: "lease-1", Channel: "config/otelcol", Digest: digest},
 		{Kind: Reactivate, ID: "lease-2"},
@@ -50,7 +52,7 @@ func TestEveryReportArrivesAsItWasSent(t *testing.T) {
 func TestABadLineCostsThatLineAlone(t *testing.T) {
 	good := `{"kind":"beat","evaluated":7}` + "\n"
 	for _, bad := range []string{
-		"", "null", "[]", "{", `{"kind":"shutdown"}`, `{"kind":"beat","evaluated":-1}`, `{"kind":"beat","evaluated":"7"}`,
+		"", "null", "[]", "{", `{"kind":"shutdown"}`, `{"kind":"beat","evaluated":-1}`, `{"kind":"beat","evaluated":"7"}`, `{"kind":"beat","contact":"perhaps"}`, `{"kind":"beat","contact":true}`,
 		`{"kind":"propose","id":"x","channel":"../etc","digest":"` + string(digest) + `"}`,
 		`{"kind":"propose","id":"x","channel":"/etc","digest":"` + string(digest) + `"}`,
 		`{"kind":"propose","id":"a b","channel":"rules","digest":"` + string(digest) + `"}`,
@@ -94,6 +96,7 @@ func TestAStatusAlwaysFitsALine(t *testing.T) {
 		g[c] = digest
 	}
 	s.Running, s.Previous, s.Attempted, s.Failed = g, g, g, g
+	s.Owed = &Owed{ID: strings.Repeat("a", MaxID), Channel: holdfast.Channel(strings.Repeat("c", MaxChannel)), Digest: digest}
 	var wire bytes.Buffer
 	if err := WriteOrder(&wire, Order{Kind: Tell, Status: &s}); err != nil {
 		t.Fatal(err)
@@ -155,9 +158,16 @@ func TestWorkerAndGuardTalk(t *testing.T) {
 	if _, open := <-k.Messages(); open {
 		t.Error("the guard is gone and the channel is open")
 	}
+	guard := NewReader(toGuard)
 	go k.Beat(42)
-	m, err := NewReader(toGuard).Report()
-	if err != nil || m.Kind != Beat || m.Evaluated != 42 {
+	m, err := guard.Report()
+	if err != nil || m.Kind != Beat || m.Evaluated != 42 || m.Contact != NoContact {
+		t.Errorf("%+v, %v", m, err)
+	}
+	k.Contact()
+	go k.Beat(43)
+	m, err = guard.Report()
+	if err != nil || m.Evaluated != 43 || m.Contact != HadContact {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

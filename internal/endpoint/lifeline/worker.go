@@ -32,6 +32,7 @@ type Worker struct {
 	out    io.Writer  // nil without a guard
 	orders chan Order
 	beats  atomic.Uint64
+	met    atomic.Bool // the server, since this worker started
 	beat   chan struct{}
 }
 
@@ -107,6 +108,10 @@ func (k *Worker) Beat(evaluated uint64) {
 	}
 }
 
+// Contact notes that this worker has completed an authenticated exchange with
+// the server. Every beat says whether it has.
+func (k *Worker) Contact() { k.met.Store(true) }
+
 // beatEvery is the least time between two beats on the wire.
 const beatEvery = 50 * time.Millisecond
 
@@ -114,7 +119,11 @@ const beatEvery = 50 * time.Millisecond
 // the evaluation of events.
 func (k *Worker) pass() {
 	for range k.beat {
-		if k.send(Report{Kind: Beat, Evaluated: k.beats.Load()}) != nil {
+		contact := NoContact
+		if k.met.Load() {
+			contact = HadContact
+		}
+		if k.send(Report{Kind: Beat, Evaluated: k.beats.Load(), Contact: contact}) != nil {
 			return
 		}
 		time.Sleep(beatEvery)

@@ -291,11 +291,9 @@ func (id *Identity) fallBack() bool {
 // presents the host's current certificate. Sessions are resumed, which spares
 // the server most of a handshake.
 func (id *Identity) TLS() *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(id.ca)
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
-		RootCAs:            pool,
+		RootCAs:            authority(id.ca),
 		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return id.certificate(), nil

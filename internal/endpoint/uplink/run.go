@@ -175,6 +175,9 @@ func (l *Link) talk(ctx context.Context, conn *websocket.Conn, rotate func(now t
 				l.cfg.Log.Error("renewed certificate not stored", "why", err)
 			}
 			l.set(State{Connected: true, Since: time.Now()})
+			if l.cfg.Contact != nil {
+				l.cfg.Contact()
+			}
 		case <-l.wake:
 			if now := l.heartbeat(); now != every {
 				every = now

@@ -40,6 +40,9 @@ type Config struct {
 	// believes in silence six heartbeats after it is back.
 	Patience time.Duration
 	Dial     DialFunc // nil: the network
+	// Contact is called when the server has answered on a new connection: both
+	// sides know then who the other is. It must not wait. It may be nil.
+	Contact func()
 }
 
 // State says how a Link is doing.

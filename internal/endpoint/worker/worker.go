@@ -270,15 +270,23 @@ func (w *worker) connect(ctx context.Context) {
 		}
 	}
 	heartbeat := time.Duration(w.Config.Heartbeat)
+	met := make(chan struct{}, 1)
 	link := uplink.Start(uplink.Config{
 		Identity: w.identity, Attributes: w.attr, Report: w.state.report(time.Now()), Log: w.Log, Heartbeat: heartbeat,
+		Contact: func() {
+			select {
+			case met <- struct{}{}:
+			default:
+			}
+		},
 	})
 	defer link.Stop()
 	w.setLink(link)
 	defer w.setLink(nil)
 
 	var parts sync.WaitGroup
-	if f := w.follower(link); f != nil {
+	f := w.follower(link)
+	if f != nil {
 		parts.Go(func() { f.run(ctx) })
 	}
 	report := time.NewTicker(max(heartbeat, minHeartbeat))
@@ -288,6 +296,12 @@ func (w *worker) connect(ctx context.Context) {
 		case <-ctx.Done():
 			parts.Wait()
 			return
+		case <-met:
+			// A worker that is heard, and cannot be told what to give back, is no
+			// better than one that is not heard.
+			if f != nil {
+				w.Guard.Contact()
+			}
 		case <-report.C:
 			w.say()
 		}
