@@ -36,8 +36,8 @@ drills: build twins ## the other drills: silence, slow, storm, outage, leader, l
 	@exec bin/holdfast drill $(or $(DRILL),all) --bin bin $(if $(JSON),--json)
 
 # Builds that exist for the drill alone and are never installed: sensors that
-# lie, tell the truth, are older, die at start or are slow, and a server that
-# cannot halt.
+# lie, tell the truth, are older, die at start, are slow or reach nobody, and a
+# server that cannot halt.
 TWIN = $(GO) build -ldflags "-s -w -X main.version=$(VERSION)-$(1)" -tags '$(2)' -o bin/drill/$(3) ./cmd/$(4)
 .PHONY: twins
 twins:
@@ -47,6 +47,7 @@ twins:
 	@$(call TWIN,sincere-older,holdfast_sincere,agent-sincere-older,holdfast-agent)
 	@$(call TWIN,deadstart,holdfast_deadstart,agent-deadstart,holdfast-agent)
 	@$(call TWIN,slow,holdfast_slow,agent-slow,holdfast-agent)
+	@$(call TWIN,mute,holdfast_mute,agent-mute,holdfast-agent)
 	@$(call TWIN,unhalted,holdfast_unhalted,holdfastd-unhalted,holdfastd)
 
 .PHONY: test

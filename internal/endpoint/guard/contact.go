@@ -8,8 +8,9 @@ import (
 )
 
 // A trial that has not reached the server after this many times Probation is
-// ended. Agents try at least every four heartbeats, which is less.
-const muteAfter = 3
+// ended: half an hour, in which an agent tries seven times at least. A shorter
+// outage of the network takes nothing back.
+const muteAfter = 6
 
 // A candidate that was taken back for want of contact is tried this often again.
 const maxTries = 5
@@ -27,6 +28,7 @@ type Doubt struct {
 	Until  time.Time `json:"until,omitzero"`
 	Judged bool      `json:"judged,omitempty"` // what was restored has had contact
 	Next   time.Time `json:"next,omitzero"`    // once judged: not to be tried again before
+	Blamed bool      `json:"blamed,omitempty"` // … at once, where it had none: the second time it is shunned
 	Tries  int       `json:"tries,omitempty"`  // how often it was tried again
 }
 
@@ -68,7 +70,7 @@ func (d *decision) mute() {
 		x.Kind = Placebo
 	}
 	if before := d.s.Doubt; before != nil && before.Digest == x.Digest {
-		x.Tries = before.Tries
+		x.Tries, x.Blamed = before.Tries, before.Blamed
 	}
 	d.do(Action{Kind: Leave, Slot: InTrial}) // it still protects
 	d.revert("it did not reach the server on probation; what ran before will show whether the network was at fault")
@@ -102,10 +104,12 @@ func (d *decision) reached() {
 	}
 	g := d.base().With(x.Channel, x.Digest)
 	s.Failed = g
-	if d.suspect(x.Digest) {
-		s.Reason += ", for the second time"
-		d.shun(g, d.base(), ByMute)
+	if !x.Blamed {
+		x.Blamed = true // a network can come back at that very moment, once
+		return
 	}
+	s.Reason += ", for the second time"
+	d.shun(g, d.base(), ByMute)
 }
 
 // pause is the wait before a doubtful candidate is tried again.

@@ -129,6 +129,9 @@ func (l *Loader) Poll(ctx context.Context, host State, now time.Time) (Orders, e
 			orders.Returns = append(orders.Returns, d)
 		}
 	}
+	if err := l.owed(ctx, host, view, now, &orders); err != nil {
+		return orders, err
+	}
 	for _, digest := range host.Shunned {
 		if n := view.Releases[digest].Retry; n > l.memory.Retried[digest] {
 			l.memory.retried(digest, n)
@@ -136,6 +139,22 @@ func (l *Loader) Poll(ctx context.Context, host State, now time.Time) (Orders, e
 		}
 	}
 	return orders, l.memory.save(l.cfg.State)
+}
+
+// owed decides about what this host was admitted to, activated, and took back
+// without having tried it. A release that was halted meanwhile is no longer
+// approved. What else must be given back comes first.
+func (l *Loader) owed(ctx context.Context, host State, view *tuf.View, now time.Time, orders *Orders) error {
+	o := host.Owed
+	if o.Digest == "" || now.Before(o.After) || len(orders.Returns) > 0 {
+		return nil
+	}
+	d, err := l.fetch(ctx, l.facts(host, view, o.Channel, o.Digest), now)
+	if err == nil && d.Action == Propose {
+		d.Lease = o.Lease
+		orders.Owed = d
+	}
+	return err
 }
 
 // giveBack answers an offer that recalls. If the repositories cannot be asked, the

@@ -86,6 +86,16 @@ type State struct {
 	Current  holdfast.Generation
 	Previous holdfast.Generation
 	Shunned  []holdfast.Digest
+	Owed     Owed
+}
+
+// Owed is a candidate that was proposed once and taken back through nobody's
+// fault. It is proposed again, under its old lease, while it is still approved.
+type Owed struct {
+	Lease   string
+	Channel holdfast.Channel
+	Digest  holdfast.Digest // empty if nothing is owed
+	After   time.Time       // not before
 }
 
 // Orders are what the signed metadata asks of a host without any offer.
@@ -94,8 +104,10 @@ type Orders struct {
 	// guard's own way back is approved, and Propose if other content is, which is
 	// then on disk and proven.
 	Returns []Decision
-	Retry   []holdfast.Digest // shunned digests that the publishers allow again, once
-	Final   []holdfast.Digest // running digests whose predecessor is no longer needed
+	// Owed is what to propose again; without an action if there is nothing.
+	Owed  Decision
+	Retry []holdfast.Digest // shunned digests that the publishers allow again, once
+	Final []holdfast.Digest // running digests whose predecessor is no longer needed
 }
 
 // Trust gives the verified view of both repositories. *tuf.Client is one; it may

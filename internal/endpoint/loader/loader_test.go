@@ -159,6 +159,36 @@ func TestPollNeverGoesForward(t *testing.T) {
 	}
 }
 
+// What was taken back untried comes again without an offer, with everything
+// checked, and only while it is approved.
+func TestPollProposesWhatIsOwed(t *testing.T) {
+	w, a, b := running(t)
+	c := w.release("rules, third version")
+	w.state.Owed = loader.Owed{Lease: "lease-3", Channel: holdfast.Rules, Digest: c, After: w.now.Add(time.Minute)}
+	w.approve("internal", c, b, a)
+	if o := w.poll(); o.Owed.Action == loader.Propose {
+		t.Errorf("too early: %+v", o.Owed)
+	}
+	w.state.Owed.After = w.now
+	w.want(w.poll().Owed, loader.Propose, loader.OK, "")
+	if o := w.poll(); o.Owed.Lease != "lease-3" || o.Owed.Digest != c || len(o.Returns) > 0 {
+		t.Errorf("%+v", o)
+	}
+	w.approve("internal", b, a) // it is halted
+	if o := w.poll(); o.Owed.Action == loader.Propose || len(o.Returns) > 0 {
+		t.Errorf("halted, and the poll orders %+v", o)
+	}
+	w.approve("internal", c, a) // what runs is recalled: that comes first
+	if o := w.poll(); o.Owed.Action == loader.Propose || len(o.Returns) != 1 {
+		t.Errorf("what runs is recalled, and the poll orders %+v", o)
+	}
+	w.state.Shunned = []holdfast.Digest{c}
+	w.approve("internal", c, b, a)
+	if o := w.poll(); o.Owed.Action == loader.Propose {
+		t.Errorf("what is shunned is proposed: %+v", o.Owed)
+	}
+}
+
 // Whoever holds the server cannot take a host's protection by approving nothing.
 func TestApprovingNothingStripsNobody(t *testing.T) {
 	w, _, b := running(t)

@@ -28,6 +28,7 @@ type hostile struct {
 	ca    *enrol.CA
 	opamp atomic.Pointer[http.HandlerFunc]
 	dials atomic.Int64
+	met   atomic.Int64 // how often the host says that it had contact
 }
 
 func newHostile(t *testing.T, opamp http.HandlerFunc) *hostile {
@@ -83,7 +84,7 @@ func (h *hostile) link() *uplink.Link {
 	if err != nil {
 		h.Fatal(err)
 	}
-	l := uplink.Start(uplink.Config{Identity: id, Log: slog.New(slog.DiscardHandler), Heartbeat: 100 * time.Millisecond})
+	l := uplink.Start(uplink.Config{Identity: id, Log: slog.New(slog.DiscardHandler), Heartbeat: 100 * time.Millisecond, Contact: func() { h.met.Add(1) }})
 	h.Cleanup(l.Stop)
 	return l
 }
@@ -146,7 +147,7 @@ func TestServerThatSaysTooMuch(t *testing.T) {
 			l := h.link()
 			h.eventually("the host tried three times", func() bool { return h.dials.Load() >= 3 })
 			runtime.ReadMemStats(&after)
-			if l.State().Connected {
+			if l.State().Connected || h.met.Load() > 0 {
 				t.Error("it counts as connected")
 			}
 			// Client and server share this process; a client that read 64 MiB each
@@ -197,6 +198,7 @@ func TestServerThatTalksNonsense(t *testing.T) {
 	if h.dials.Load() != 1 {
 		t.Errorf("%d connections", h.dials.Load())
 	}
+	h.eventually("it had contact", func() bool { return h.met.Load() == 1 })
 }
 
 // Only the latest offer waits to be taken.
@@ -230,6 +232,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	time.Sleep(2 * time.Second) // twenty heartbeats
 	if n := h.dials.Load(); n != 1 {
 		t.Errorf("%d attempts", n)
+	}
+	if h.met.Load() > 0 {
+		t.Error("to be sent away counts as contact")
 	}
 }
 

@@ -126,6 +126,9 @@ func (f *follower) poll(ctx context.Context) {
 	for _, d := range orders.Returns {
 		f.act(d)
 	}
+	if orders.Owed.Action == loader.Propose {
+		f.act(orders.Owed)
+	}
 	f.sweep(now)
 }
 
@@ -159,7 +162,11 @@ func (f *follower) sweep(now time.Time) {
 // host is what the guard said, if it has said anything.
 func (f *follower) host() (loader.State, bool) {
 	s, ok := f.state.guardStatus()
-	return loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned}, ok
+	host := loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned}
+	if x := s.Owed; x != nil {
+		host.Owed = loader.Owed{Lease: x.ID, Channel: x.Channel, Digest: x.Digest, After: x.After}
+	}
+	return host, ok
 }
 
 func (f *follower) act(d loader.Decision) {

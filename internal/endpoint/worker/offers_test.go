@@ -34,8 +34,12 @@ func (r *ruling) Consider(context.Context, loader.State, holdfast.Offer, time.Ti
 	return d, r.trouble
 }
 
-func (r *ruling) Poll(context.Context, loader.State, time.Time) (loader.Orders, error) {
-	return r.orders, nil
+func (r *ruling) Poll(_ context.Context, host loader.State, _ time.Time) (loader.Orders, error) {
+	orders := r.orders
+	if o := host.Owed; o.Digest != "" {
+		orders.Owed = loader.Decision{Action: loader.Propose, Channel: o.Channel, Digest: o.Digest, Lease: o.Lease}
+	}
+	return orders, nil
 }
 
 func (r *ruling) Sweep(keep []holdfast.Digest, _ time.Time) error {
@@ -140,6 +144,14 @@ func TestMetadataIsFollowedWithoutOffers(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if r := guard.await(t, lifeline.Recall); r.Digest != wanted {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWhatIsOwedIsProposedAgain(t *testing.T) {
+	f, guard, _ := follow(t, &ruling{})
+	f.state.tell(lifeline.Status{Owed: &lifeline.Owed{ID: "l1", Channel: holdfast.Agent, Digest: wanted}})
+	if r := guard.await(t, lifeline.Propose); r.ID != "l1" || r.Channel != holdfast.Agent || r.Digest != wanted {
 		t.Errorf("%+v", r)
 	}
 }

@@ -101,7 +101,12 @@ func TestWorkerEvaluatesProvesItselfAndHandsOver(t *testing.T) {
 		ended <- Run(t.Context(), Options{Config: c, Generation: holdfast.Generation{holdfast.Rules: d}, Guard: worker, Log: quiet})
 	}()
 	guard.await(t, lifeline.Ready)
-	for guard.await(t, lifeline.Beat).Evaluated < 1000 { // a host that is idle but for one event
+	for enough := false; !enough; { // a host that is idle but for one event
+		beat := guard.await(t, lifeline.Beat)
+		if beat.Contact != lifeline.NoContact {
+			t.Fatalf("without a server it says of contact %q", beat.Contact)
+		}
+		enough = beat.Evaluated >= 1000
 	}
 	if err := lifeline.WriteOrder(guard.orders, lifeline.Order{Kind: lifeline.Drain}); err != nil {
 		t.Fatal(err)

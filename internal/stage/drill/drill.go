@@ -31,7 +31,7 @@ type Drill struct {
 }
 
 // All are the drills but that of 19 July, which is larger and reports more.
-var All = []Drill{silence, slow, storm, outage, leader, latent}
+var All = []Drill{silence, slow, storm, outage, leader, latent, mute}
 
 // Options say where a drill is played and how large it is.
 type Options struct {

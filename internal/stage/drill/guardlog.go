@@ -80,6 +80,19 @@ func (l guardLog) ran(d holdfast.Digest) time.Time {
 	return time.Time{}
 }
 
+// left returns when a digest that ran ran no more, or zero.
+func (l guardLog) left(d holdfast.Digest) (at time.Time) {
+	for _, s := range l.steps() {
+		switch runs := strings.Contains(s.running, d.Short()); {
+		case runs:
+			at = time.Time{}
+		case at.IsZero():
+			at = s.at
+		}
+	}
+	return at
+}
+
 // struck returns when workers died, hung or overran with a digest, on trial or
 // after it: the harm it did here.
 func (l guardLog) struck(d holdfast.Digest) []time.Time {

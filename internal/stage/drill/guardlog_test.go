@@ -35,6 +35,9 @@ func TestAGuardsLogIsRead(t *testing.T) {
 	if n := l.tried(lethal); n != 2 {
 		t.Errorf("tried %d times", n)
 	}
+	if at := l.left(lethal); at.Second() != 39 {
+		t.Errorf("left at %v", at)
+	}
 	if at := l.struck(lethal); len(at) != 2 || at[0].Second() != 22 || at[1].Second() != 38 {
 		t.Errorf("struck at %v", at)
 	}
