@@ -32,7 +32,7 @@ drill: build twins ## replay 19 July 2024 on real processes, and see the three w
 	@exec bin/holdfast drill july19 --bin bin $(if $(JSON),--json)
 
 .PHONY: drills
-drills: build twins ## the other drills: silence, slow, storm, outage, leader, latent (DRILL=name for one)
+drills: build twins ## the other drills: silence, slow, storm, outage, leader, latent, mute (DRILL=name for one)
 	@exec bin/holdfast drill $(or $(DRILL),all) --bin bin $(if $(JSON),--json)
 
 # Builds that exist for the drill alone and are never installed: sensors that

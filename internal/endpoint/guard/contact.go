@@ -8,8 +8,8 @@ import (
 )
 
 // A trial that has not reached the server after this many times Probation is
-// ended: half an hour, in which an agent tries seven times at least. A shorter
-// outage of the network takes nothing back.
+// ended: half an hour, in which an agent tries to connect five times at least. A
+// shorter outage of the network takes nothing back.
 const muteAfter = 6
 
 // A candidate that was taken back for want of contact is tried this often again.

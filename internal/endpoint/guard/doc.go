@@ -12,12 +12,17 @@
 //
 // A proposal puts a candidate on trial: the state says so on disk, then a worker
 // is started beside the one that runs. When it is ready the old one drains, and
-// probation begins. It ends well after time and work (Policy); then the
-// candidate is current, and what it replaced is the way back. A worker that
-// dies, stalls or overruns its limits during its trial is replaced by the one
-// before, and the digests it changed are shunned. A reboot in probation reverts;
-// the second time it shuns. A guard that restarts during probation reverts and
-// blames nobody.
+// probation begins. It ends well after time and work (Policy) and, if what it
+// replaces has had any, contact with the server; then the candidate is current,
+// and what it replaced is the way back. A worker that dies, stalls or overruns its
+// limits during its trial is replaced by the one before, and the digests it
+// changed are shunned. A reboot in probation reverts; the second time it shuns. A
+// guard that restarts during probation reverts and blames nobody.
+//
+// A candidate that has not reached the server by six times its probation is
+// replaced by the one before. If that one reaches the server at once, the
+// candidate failed, and the second time it is shunned; if not, the network was
+// away, and the candidate is owed another trial.
 //
 // # From current back
 //
