@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast/internal/language/detect"
+	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 	"github.com/holdfast-security/holdfast/internal/language/scan"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
 )
@@ -11,7 +12,7 @@ import (
 // bound is what the simplest thing that could find candidates takes.
 type bound struct {
 	Literals        int     `json:"literals"`
-	EventsPerSecond float64 `json:"events_per_processor_second"`
+	EventsPerSecond float64 `json:"events_per_second"`
 	Ratio           float64 `json:"ratio"` // of the whole engine to it
 }
 
@@ -92,29 +93,26 @@ func plainPass(engine *detect.Engine, set sigma.Set, g *generator, total int, ou
 		}
 	}
 	var spent time.Duration
-	found, done := 0, 0
-	for done < total {
-		var batch []decoded
-		for len(batch) < chunk {
-			d, _ := l.decode(g.next())
-			batch = append(batch, d)
-		}
-		c := startClock()
-		for i := range batch {
-			d := &batch[i]
-			if d.class == 0 {
-				continue
-			}
-			by := automata[d.class]
-			for j, o := range d.fields {
-				if a := by[o]; a != nil {
-					found += a.count(d.values[j].Str)
+	var all []generated
+	dec, found, done := newDecoder(l.layout), 0, 0
+	for ; done < total; done += len(all) {
+		all = l.generate(g, all)
+		for others := all; len(others) > 0; {
+			var events []ocsf.Event
+			events, others = dec.decode(others)
+			c := startClock()
+			for i := range events {
+				ev := &events[i]
+				by := automata[ev.Class]
+				for _, o := range ev.Set {
+					if a := by[o]; a != nil {
+						found += a.count(ev.Values[o].Str)
+					}
 				}
 			}
+			wall, _ := c.stop()
+			spent += wall
 		}
-		_, used := c.stop()
-		spent += used
-		done += len(batch)
 	}
 	if found == 0 {
 		panic("bench/sigma: the automata found nothing")

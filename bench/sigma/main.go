@@ -53,7 +53,7 @@ func main() {
 		events  = flag.Int("events", 1_000_000, "distinct events for each of our runs")
 		sample  = flag.Int("sample", 200, "events for each peer's run with all rules; five times as many with the Linux rules")
 		hostile = flag.Float64("hostile", 0.01, "share of events written to match a rule")
-		only    = flag.String("only", "", "instead, look into one of our runs (routed, unrouted, linux): the fastest of many passes over each chunk of events")
+		only    = flag.String("only", "", "instead, look into one of our runs (routed, unrouted, linux): the fastest of many passes over each group of events")
 		profile = flag.String("cpuprofile", "", "with -only, write a profile of that run here")
 		compare = flag.Int("agree", 0, "instead, compare verdicts with the naive reference and sigma-go on the regression data and so many generated events; prints Markdown")
 		hot     = flag.Bool("hot", false, "print which rules are evaluated most, and leave the rest out")
@@ -145,7 +145,7 @@ func run(dir string, seed uint64, events, sample int, hostile float64) (*report,
 	r.Details["all_routed"], r.Details["all_unrouted"], r.Details["linux"] = routed, unrouted, exec
 	r.AllRouted, r.AllUnrouted, r.Linux = routed.EventsPerSecond, unrouted.EventsPerSecond, exec.EventsPerSecond
 	r.Allocs = max(routed.AllocsPerEvent, unrouted.AllocsPerEvent, exec.AllocsPerEvent)
-	r.Bound = plainPass(v.Engine(), linux, generate(true), events/2, exec.PerCPUSecond)
+	r.Bound = plainPass(v.Engine(), linux, generate(true), events/2, exec.EventsPerSecond)
 	return r, r.peers(dir, generate, sample)
 }
 
@@ -177,7 +177,7 @@ func measureOnly(which, dir string, seed uint64, events int, hostile float64, pr
 		}
 		defer pprof.StopCPUProfile()
 	}
-	each, candidates := guide(set, newGenerator(seed, set.Rules, hostile, linux), unrouted, events/chunk, max(40, 300_000/events))
+	each, candidates := guide(set, newGenerator(seed, set.Rules, hostile, linux), unrouted, max(events/batch, 1), max(20, 300_000/events))
 	fmt.Printf("%s: %v an event at its fastest, candidates %.2f; parse %.2f s, compile %.2f s (%.2f s of processor time), heap %.0f MB\n",
 		which, each, candidates, parsed.Seconds(), r.CompileS, r.CompileCPU, r.HeapMB)
 	return nil

@@ -23,74 +23,33 @@ type figures struct {
 	BytesPerEvent   float64 `json:"text_bytes_per_event"`
 }
 
-// decoded is an event as a decoder leaves it: the values of the fields it has.
-type decoded struct {
-	class  int
-	fields []uint16
-	values []ocsf.Value
-}
-
-// layouter turns records into decoded events.
-type layouter struct {
-	layout   *scan.Layout
-	unrouted bool
-	event    ocsf.Event
-}
-
-func (l *layouter) decode(r *scan.Record) (decoded, bool) {
-	class := l.layout.Unknown
-	if !l.unrouted {
-		class = l.layout.ClassOf(r.Sources)
-	}
-	if class == nil {
-		return decoded{}, false
-	}
-	l.event.Reset()
-	scan.Bind(&l.event, class, r, false)
-	d := decoded{class: class.UID}
-	for _, o := range l.event.Set {
-		d.fields = append(d.fields, o)
-		d.values = append(d.values, l.event.Values[o])
-	}
-	return d, true
-}
-
-// chunk is how many events are decoded before the clock runs over them: few
-// enough to be in the processor's caches still, as events are that a decoder
-// has just written.
-const chunk = 256
-
-// collectEvery is how many chunks pass between two garbage collections, which
-// run while the clock does not: the garbage is the generator's.
-const collectEvery = 64
-
 // measure runs total distinct events through the engine. The clock runs while
-// events are laid out from their decoded values and evaluated, not while they
-// are generated. The first events only warm up.
+// decoded events are evaluated, not while they are generated, decoded, or
+// garbage is collected. The first batch only warms up.
 func measure(set sigma.Set, g *generator, total int, unrouted bool) (figures, *detect.Evaluator) {
 	m := newMeter(set, unrouted)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	var f figures
-	for n := 0; f.Events < total; n++ {
-		if n%collectEvery == 0 {
-			runtime.GC()
-		}
-		m.generate(g)
-		if n%collectEvery < 4 { // collecting emptied the pools of package regexp
-			m.evaluate()
+	for warm := false; f.Events < total; warm = true {
+		m.batch = m.layouter.generate(g, m.batch)
+		runtime.GC()
+		m.evaluate(m.batch[:group*8]) // package regexp's pools are empty now
+		if !warm {
+			m.evaluate(m.batch)
 			continue
 		}
-		f.BytesPerEvent += m.bytes()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		m.hits, m.matches = 0, 0
-		c := startClock()
-		m.evaluate()
-		wall, cpu := c.stop()
+		some := m.batch[group*8:]
+		wall, cpu := m.evaluate(some)
 		runtime.ReadMemStats(&after)
 		f.AllocsPerEvent += float64(after.Mallocs - before.Mallocs)
 		m.wall, m.cpu = m.wall+wall, m.cpu+cpu
-		f.Events += chunk
+		f.Events += len(some)
+		for i := range some {
+			f.BytesPerEvent += float64(some[i].bytes())
+		}
 		f.HitRate += float64(m.hits)
 		f.Matches += m.matches
 	}
@@ -101,25 +60,25 @@ func measure(set sigma.Set, g *generator, total int, unrouted bool) (figures, *d
 	return f, m.evaluator
 }
 
-// guide evaluates the same chunks again and again and adds up the fastest pass
-// over each: what an event costs on a machine where nobody else computes. It is
-// for comparing two versions of the engine on one where others do.
-func guide(set sigma.Set, g *generator, unrouted bool, chunks, passes int) (time.Duration, float64) {
+// guide evaluates the same events again and again and adds up the fastest pass
+// over each group: what an event costs on a machine where nobody else computes.
+// It is for comparing two versions of the engine on one where others do.
+func guide(set sigma.Set, g *generator, unrouted bool, batches, passes int) (time.Duration, float64) {
 	m := newMeter(set, unrouted)
-	var batches [][]decoded
-	for range chunks {
-		m.batch = nil
-		m.generate(g)
-		batches = append(batches, m.batch)
+	var all []generated
+	for range batches {
+		all = append(all, m.layouter.generate(g, nil)...)
 	}
-	fastest := make([]time.Duration, chunks)
+	fastest := make([]time.Duration, (len(all)+group-1)/group)
 	runtime.GC()
-	for pass := range passes {
-		for i := range batches {
-			m.batch = batches[i]
+	for range passes {
+		others := all
+		for i := range fastest {
+			var events []ocsf.Event
+			events, others = m.decoder.decode(others)
 			start := time.Now()
-			m.evaluate()
-			if d := time.Since(start); pass == 0 || d < fastest[i] {
+			m.run(events)
+			if d := time.Since(start); fastest[i] == 0 || d < fastest[i] {
 				fastest[i] = d
 			}
 		}
@@ -128,15 +87,15 @@ func guide(set sigma.Set, g *generator, unrouted bool, chunks, passes int) (time
 	for _, d := range fastest {
 		sum += d
 	}
-	return sum / time.Duration(chunks*chunk), float64(m.evaluator.CandidateCount()) / float64(m.evaluator.Events())
+	return sum / time.Duration(len(all)), float64(m.evaluator.CandidateCount()) / float64(m.evaluator.Events())
 }
 
-// meter evaluates one chunk after the other.
+// meter decodes and evaluates one group of events after the other.
 type meter struct {
 	layouter  *layouter
+	decoder   *decoder
 	evaluator *detect.Evaluator
-	event     *ocsf.Event
-	batch     []decoded
+	batch     []generated
 	wall, cpu time.Duration
 	hits      int // events with a match
 	matches   int
@@ -144,51 +103,31 @@ type meter struct {
 }
 
 func newMeter(set sigma.Set, unrouted bool) *meter {
-	m := &meter{layouter: &layouter{layout: scan.NewLayout(set), unrouted: unrouted}}
-	m.evaluator = compile(set, m.layouter.layout, unrouted).NewEvaluator()
-	widest := 0
-	for _, c := range m.layouter.layout.Classes {
-		widest = max(widest, len(c.Fields))
-	}
-	m.event = &ocsf.Event{Values: make([]ocsf.Value, widest), Set: make([]uint16, 0, 64)}
-	return m
+	l := &layouter{layout: scan.NewLayout(set), unrouted: unrouted}
+	return &meter{layouter: l, decoder: newDecoder(l.layout), evaluator: compile(set, l.layout, unrouted).NewEvaluator()}
 }
 
-func (m *meter) generate(g *generator) {
-	m.batch = m.batch[:0]
-	for len(m.batch) < chunk {
-		d, _ := m.layouter.decode(g.next()) // of class 0 if no rule wants it: then routing was all
-		m.batch = append(m.batch, d)
+// evaluate returns how long evaluating took, without decoding.
+func (m *meter) evaluate(some []generated) (wall, cpu time.Duration) {
+	for len(some) > 0 {
+		var events []ocsf.Event
+		events, some = m.decoder.decode(some)
+		c := startClock()
+		m.run(events)
+		w, p := c.stop()
+		wall, cpu = wall+w, cpu+p
 	}
+	return wall, cpu
 }
 
-func (m *meter) bytes() (n float64) {
-	for _, d := range m.batch {
-		for _, v := range d.values {
-			n += float64(len(v.Str))
-		}
-	}
-	return n
-}
-
-func (m *meter) evaluate() {
+func (m *meter) run(events []ocsf.Event) {
 	sink := func(*detect.Match) { m.hit = true; m.matches++ }
-	ev := m.event
-	for i := range m.batch {
-		d := &m.batch[i]
-		if d.class == 0 {
-			continue
-		}
-		ev.Class = d.class
-		for j, o := range d.fields {
-			ev.Put(int(o), d.values[j])
-		}
+	for i := range events {
 		m.hit = false
-		m.evaluator.Evaluate(ev, sink)
+		m.evaluator.Evaluate(&events[i], sink)
 		if m.hit {
 			m.hits++
 		}
-		ev.Reset()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // anchors finds which of many literals a text is, starts with, or ends with.
@@ -58,9 +59,8 @@ func newAnchorKind(of atomKind, size int) anchorKind {
 	return k
 }
 
-// manyAnchors is from how many literals on keys of sixteen bytes are worth a
-// look-up more: so many paths start with the same eight.
-const manyAnchors = 100
+// mostShared is how many literals may share a key before they get longer ones.
+const mostShared = 4
 
 type anchorSlot struct {
 	key          uint64
@@ -87,18 +87,15 @@ func newAnchors(lits []anchorLiteral) *anchors {
 	}
 	order := max(bits.Len(uint(len(lits)*16)), 6)
 	a := &anchors{shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
-	longest := 8
-	if len(lits) >= manyAnchors {
-		longest = 16
-	}
+	sizes := keySizes(lits)
 	var keys []uint64 // in the order they come, so that equal rules give equal tables
 	byKey := map[uint64][]anchorEntry{}
 	for _, of := range [...]atomKind{whole, start, end} {
 		for _, size := range [...]int{0, 16, 8, 4, 2, 1} {
 			kind := newAnchorKind(of, size)
 			some := false
-			for _, l := range lits {
-				if l.of != of || keySize(l, longest) != size {
+			for i, l := range lits {
+				if l.of != of || sizes[i] != size {
 					continue
 				}
 				if size == 0 && of != whole {
@@ -106,8 +103,9 @@ func newAnchors(lits []anchorLiteral) *anchors {
 					continue
 				}
 				some = true
-				sources := sourcesOf(padded(bytesOf(l.lit)))
-				key := kind.key(&sources)
+				var of sources
+				of.fill(padded(bytesOf(l.lit)))
+				key := kind.key(&of)
 				if byKey[key] == nil {
 					keys = append(keys, key)
 				}
@@ -127,25 +125,61 @@ func newAnchors(lits []anchorLiteral) *anchors {
 	return a
 }
 
-func keySize(l anchorLiteral, longest int) int {
-	if l.of == whole || l.lit == "" {
-		return 0
+// keySizes chooses of how many bytes the key of each literal is: 0 of those that
+// must be the whole text. Each size is one look-up more for every text, so a
+// literal takes the smallest from four on that another cannot do without, if
+// few others have the same key then.
+func keySizes(lits []anchorLiteral) []int {
+	sizes := make([]int, len(lits))
+	for _, of := range [...]atomKind{start, end} {
+		var rest []int
+		for i, l := range lits {
+			switch {
+			case l.of != of || l.lit == "":
+			case len(l.lit) < 4:
+				sizes[i] = 1 << (len(l.lit) / 2)
+			default:
+				rest = append(rest, i)
+			}
+		}
+		for size := 4; len(rest) > 0; size *= 2 {
+			short := func(i int) bool { return len(lits[i].lit) < 2*size || size == 16 }
+			if !slices.ContainsFunc(rest, short) {
+				continue
+			}
+			key := func(i int) string {
+				if of == start {
+					return lits[i].lit[:size]
+				}
+				return lits[i].lit[len(lits[i].lit)-size:]
+			}
+			sharing := map[string]int{}
+			for _, i := range rest {
+				sharing[key(i)]++
+			}
+			rest = slices.DeleteFunc(rest, func(i int) bool {
+				if short(i) || sharing[key(i)] <= mostShared {
+					sizes[i] = size
+				}
+				return sizes[i] != 0
+			})
+		}
 	}
-	return min(1<<(bits.Len(uint(len(l.lit)))-1), longest)
+	return sizes
 }
 
-// sourcesOf makes the sources of a padded text. A text of less than eight bytes
-// is followed by zeros in its head, and preceded by them in its tail.
-func sourcesOf(text []byte) (s [numSources]uint64) {
+// sources are what the keys of a text are made of.
+type sources [numSources]uint64
+
+// fill takes a padded text. One of less than eight bytes is followed by zeros in
+// its head, and preceded by them in its tail.
+func (s *sources) fill(text []byte) {
 	n := len(text)
-	head := binary.LittleEndian.Uint64(text[:n+slack])
-	tail := uint64(0)
+	padded := text[:n+slack]
+	head := binary.LittleEndian.Uint64(padded)
+	tail := head << (uint(64-8*n) & 63)
 	if n >= 8 {
 		tail = binary.LittleEndian.Uint64(text[n-8:])
-	} else {
-		free := uint(64-8*n) & 127
-		head = head << free >> free
-		tail = head << free
 	}
 	s[headSource], s[tailSource] = head, tail
 	s[wholeSource] = (head*anchorHash^tail)*anchorHash + uint64(n)
@@ -153,12 +187,12 @@ func sourcesOf(text []byte) (s [numSources]uint64) {
 		s[longHead] = head*anchorHash ^ binary.LittleEndian.Uint64(text[8:])
 		s[longTail] = tail*anchorHash ^ binary.LittleEndian.Uint64(text[n-16:])
 	}
-	return s
 }
 
-// key makes the key of a text, which must be as long as the kind's size.
-func (k *anchorKind) key(sources *[numSources]uint64) uint64 {
-	return sources[k.source%numSources]<<(k.up&63)>>(k.down&63) ^ k.salt
+// key makes a key of a text. If that is shorter than the key, the key may be
+// any.
+func (k *anchorKind) key(s *sources) uint64 {
+	return s[k.source%numSources]<<(k.up&63)>>(k.down&63) ^ k.salt
 }
 
 // slot returns the slot of key, or the empty one where it would be.
@@ -173,15 +207,15 @@ func (a *anchors) slot(key uint64) *anchorSlot {
 
 // find appends the numbers of the literals that fit a padded text.
 func (a *anchors) find(text []byte, found []int32) []int32 {
-	found = append(found, a.always...)
-	sources := sourcesOf(text)
+	if len(a.always) > 0 {
+		found = append(found, a.always...)
+	}
+	var of sources
+	of.fill(text)
+	bitmap, shift := a.bitmap, a.shift&63
 	for i := range a.kinds {
-		k := &a.kinds[i]
-		if len(text) < k.size {
-			continue
-		}
-		key := k.key(&sources)
-		if h := key * anchorHash >> (a.shift & 63); a.bitmap[h>>6]>>(h&63)&1 != 0 {
+		key := a.kinds[i].key(&of)
+		if h := key * anchorHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
 			found = a.compare(text, key, int32(i), found)
 		}
 	}

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"unicode"
 	"unicode/utf8"
@@ -16,45 +17,49 @@ import (
 func appendFold(dst []byte, s string) []byte {
 	n := len(dst)
 	dst = slices.Grow(dst, len(s)+slack)
-	if done := foldWords(dst[n:n+len(s)+slack], s); done < len(s) {
-		return appendFoldRunes(dst[:n+done], s[done:])
-	}
-	return dst[:n+len(s)]
+	return dst[:n+foldInto(dst[n:n+len(s)+slack], s)]
 }
 
-// foldWords folds s into out, eight bytes at a time, up to the first of them
-// that are not ASCII, and returns where it stopped: at the start of a character.
-// It may write up to eight bytes more than s has.
-func foldWords(out []byte, s string) int {
+const notASCII = 0x8080808080808080
+
+// foldInto folds s into out and returns how long the folded form is, which is at
+// most as long as s. It may write eight bytes more than that.
+func foldInto(out []byte, s string) int {
 	in := bytesOf(s)
-	i := 0
-	for ; i+8 <= len(in); i += 8 {
-		w := binary.LittleEndian.Uint64(in[i:])
-		if w&0x8080808080808080 != 0 {
-			return runeStart(in, i)
+	var all uint64
+	switch n := len(in); {
+	case n >= 8:
+		last := binary.LittleEndian.Uint64(in[n-8:])
+		all = last
+		to := out
+		for len(in) > 8 && len(to) >= 8 {
+			w := binary.LittleEndian.Uint64(in)
+			all |= w
+			binary.LittleEndian.PutUint64(to, foldWord(w))
+			in, to = in[8:], to[8:]
 		}
-		binary.LittleEndian.PutUint64(out[i:], foldWord(w))
+		binary.LittleEndian.PutUint64(out[n-8:], foldWord(last)) // some bytes again
+	default:
+		all = shortWord(in)
+		binary.LittleEndian.PutUint64(out, foldWord(all))
 	}
-	if i == len(in) {
-		return i
+	if all&notASCII != 0 {
+		return foldRunesInto(out, s)
 	}
-	if len(in) < 8 {
-		for ; i < len(in); i++ {
-			c := in[i]
-			if c >= utf8.RuneSelf {
-				return i
-			}
-			out[i] = foldASCII[c]
-		}
-		return i
+	return len(s)
+}
+
+// shortWord returns up to seven bytes, followed by zeros.
+func shortWord(b []byte) uint64 {
+	switch n := len(b); {
+	case n >= 4:
+		return uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint32(b[n-4:]))<<(8*(n-4))
+	case n >= 2:
+		return uint64(binary.LittleEndian.Uint16(b)) | uint64(b[n-1])<<(8*(n-1))
+	case n == 1:
+		return uint64(b[0])
 	}
-	last := len(in) - 8 // some bytes again
-	w := binary.LittleEndian.Uint64(in[last:])
-	if w&0x8080808080808080 != 0 {
-		return runeStart(in, i)
-	}
-	binary.LittleEndian.PutUint64(out[last:], foldWord(w))
-	return len(in)
+	return 0
 }
 
 // foldWord sets bit 5 of those of eight bytes of ASCII that are between 'A' and
@@ -64,50 +69,42 @@ func foldWord(w uint64) uint64 {
 	return w | (fromA&^afterZ&0x8080808080808080)>>2
 }
 
-// runeStart returns i, or where the character starts that i is within.
-func runeStart(in []byte, i int) int {
-	for i > 0 && in[i] >= utf8.RuneSelf && !utf8.RuneStart(in[i]) {
-		i--
-	}
-	return i
-}
-
-// foldASCII is what each byte of ASCII is folded to.
-var foldASCII = func() (t [256]byte) {
-	for c := range t {
-		t[c] = byte(c)
-		if 'A' <= c && c <= 'Z' {
-			t[c] += 'a' - 'A'
-		}
-	}
-	return t
-}()
-
-func appendFoldRunes(dst []byte, s string) []byte {
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
+// foldRunesInto is foldInto for texts that are not only ASCII.
+func foldRunesInto(out []byte, s string) int {
+	in, n := bytesOf(s), 0
+	for i := 0; i < len(in); {
+		if i+8 <= len(in) {
+			w := binary.LittleEndian.Uint64(in[i:])
+			ascii := bits.TrailingZeros64(w&notASCII) / 8 // bytes, before the first other one
+			binary.LittleEndian.PutUint64(out[n:], foldWord(w))
+			i, n = i+ascii, n+ascii
+			if ascii == 8 {
+				continue
 			}
-			dst = append(dst, c)
-			i++
-			continue
 		}
 		r, size := utf8.DecodeRuneInString(s[i:])
 		if r == utf8.RuneError && size == 1 {
-			dst = append(dst, c)
+			out[n] = in[i]
+			n++
 		} else {
-			dst = utf8.AppendRune(dst, foldRune(r))
+			n += utf8.EncodeRune(out[n:], foldRune(r))
 		}
 		i += size
 	}
-	return dst
+	return n
 }
 
 // foldRune returns the one character that stands for all that differ from r
-// only in case: the smallest of them, or its lower case if that is ASCII.
+// only in case: the smallest of them, or its lower case if that is ASCII. So
+// its encoding is never longer than that of r.
 func foldRune(r rune) rune {
+	if uint(r) < uint(len(foldedEarly)) {
+		return rune(foldedEarly[r])
+	}
+	return leastOf(r)
+}
+
+func leastOf(r rune) rune {
 	least := r
 	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 		least = min(least, f)
@@ -117,5 +114,13 @@ func foldRune(r rune) rune {
 	}
 	return least
 }
+
+// foldedEarly are the characters of Latin, Greek and Cyrillic, folded.
+var foldedEarly = func() (t [0x530]uint16) {
+	for r := range t {
+		t[r] = uint16(leastOf(rune(r)))
+	}
+	return t
+}()
 
 func fold(s string) string { return string(appendFold(nil, s)) }

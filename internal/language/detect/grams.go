@@ -98,8 +98,8 @@ func newGrams(lits []gramLiteral, c census) *grams {
 	return g
 }
 
-// slack is how many bytes past the end of a text a pass may read. What it finds
-// there it does not believe.
+// slack is how many bytes past the end of a text a pass may read. They are zeros;
+// what it finds there it does not believe.
 const slack = 16
 
 // padded returns text with slack behind it: as it is, if it has that, which

@@ -145,12 +145,7 @@ func (s *scratch) addText(raw string) {
 	if cap(s.arena)-start < len(raw)+slack {
 		s.arena = append(make([]byte, 0, 2*cap(s.arena)+len(raw)+1024), s.arena...)
 	}
-	end := start + len(raw)
-	if done := foldWords(s.arena[start:end+slack], raw); done < len(raw) {
-		s.arena = appendFoldRunes(s.arena[:start+done], raw[done:])
-		s.pad(raw, start)
-		return
-	}
+	end := start + foldInto(s.arena[start:start+len(raw)+slack], raw)
 	s.arena = s.arena[:end+slack]
 	behind := s.arena[end : end+slack] // zeros: nothing is found in them
 	binary.LittleEndian.PutUint64(behind, 0)
