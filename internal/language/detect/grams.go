@@ -63,9 +63,9 @@ func newGrams(lits []gramLiteral, c census) *grams {
 	twos, threes := byLength[2], byLength[3]
 	size, stride, least := 4, 2, 5
 	switch {
-	case shorterThan(11) <= 1:
+	case shorterThan(11) == 0:
 		size, stride, least = 8, 4, 11 // and eight bytes are rarer than four
-	case shorterThan(7) <= 1:
+	case shorterThan(7) == 0:
 		stride, least = 4, 7
 	case shorterThan(5) <= 1:
 	case len(wanted) <= fewLiterals && twos <= mostWild:
