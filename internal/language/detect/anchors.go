@@ -2,7 +2,6 @@ package detect
 
 import (
 	"encoding/binary"
-	"math"
 	"math/bits"
 	"slices"
 )
@@ -13,23 +12,26 @@ import (
 // are shorter. A text is looked up under its own, which takes as many look-ups as
 // there are kinds of key, however many literals there are.
 type anchors struct {
-	always  []int32 // empty literals that a text starts or ends with
-	kinds   []anchorKind
+	kinds   [mostKinds]anchorKind
+	count   int          // of kinds
 	shift   uint         // from a hash to a bit of the bitmap
 	bitmap  []uint64     // of the hashes of keys: most texts are turned away here
 	slots   []anchorSlot // open addressing
 	entries []anchorEntry
+	always  []int32 // empty literals that a text starts or ends with
 }
 
 // anchorKind is how literals, or a text, are made into a key: some of the bytes
 // of one of its sources.
 type anchorKind struct {
 	of       atomKind // whole, start or end
-	size     int      // bytes of the key; of a whole, 0
 	source   uint8
 	up, down uint8 // bits shifted out at the top, then at the bottom
-	salt     uint64
+	salt     uint8 // 1: keys are inverted, so that ends are not taken for starts
 }
+
+// mostKinds is one for whole texts, and five sizes of key for either end.
+const mostKinds = 11
 
 // What keys are made of.
 const (
@@ -42,7 +44,7 @@ const (
 )
 
 func newAnchorKind(of atomKind, size int) anchorKind {
-	k := anchorKind{of: of, size: size}
+	k := anchorKind{of: of}
 	drop := uint8(64-8*size) & 63
 	switch {
 	case of == whole:
@@ -52,9 +54,9 @@ func newAnchorKind(of atomKind, size int) anchorKind {
 	case of == start:
 		k.source, k.up, k.down = headSource, drop, drop
 	case size == 16:
-		k.source, k.salt = longTail, math.MaxUint64
+		k.source, k.salt = longTail, 1
 	default:
-		k.source, k.down, k.salt = tailSource, drop, math.MaxUint64
+		k.source, k.down, k.salt = tailSource, drop, 1
 	}
 	return k
 }
@@ -81,12 +83,12 @@ type anchorLiteral struct {
 
 const anchorHash = 0x9E3779B97F4A7C15 // 2^64 over the golden ratio
 
-func newAnchors(lits []anchorLiteral) *anchors {
+func newAnchors(lits []anchorLiteral) anchors {
 	if len(lits) == 0 {
-		return nil
+		return anchors{}
 	}
 	order := max(bits.Len(uint(len(lits)*16)), 6)
-	a := &anchors{shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
+	a := anchors{shift: uint(64 - order), bitmap: make([]uint64, 1<<order/64), slots: make([]anchorSlot, 1<<bits.Len(uint(2*len(lits))))}
 	sizes := keySizes(lits)
 	var keys []uint64 // in the order they come, so that equal rules give equal tables
 	byKey := map[uint64][]anchorEntry{}
@@ -109,10 +111,11 @@ func newAnchors(lits []anchorLiteral) *anchors {
 				if byKey[key] == nil {
 					keys = append(keys, key)
 				}
-				byKey[key] = append(byKey[key], anchorEntry{newWord(l.lit), int32(len(a.kinds)), int32(l.id)})
+				byKey[key] = append(byKey[key], anchorEntry{newWord(l.lit), int32(a.count), int32(l.id)})
 			}
 			if some {
-				a.kinds = append(a.kinds, kind)
+				a.kinds[a.count] = kind
+				a.count++
 			}
 		}
 	}
@@ -192,8 +195,10 @@ func (s *sources) fill(text []byte) {
 // key makes a key of a text. If that is shorter than the key, the key may be
 // any.
 func (k *anchorKind) key(s *sources) uint64 {
-	return s[k.source%numSources]<<(k.up&63)>>(k.down&63) ^ k.salt
+	return s[k.source%numSources]<<(k.up&63)>>(k.down&63) ^ -uint64(k.salt)
 }
+
+func (a *anchors) empty() bool { return a.count == 0 && a.always == nil }
 
 // slot returns the slot of key, or the empty one where it would be.
 func (a *anchors) slot(key uint64) *anchorSlot {
@@ -213,7 +218,7 @@ func (a *anchors) find(text []byte, found []int32) []int32 {
 	var of sources
 	of.fill(text)
 	bitmap, shift := a.bitmap, a.shift&63
-	for i := range a.kinds {
+	for i := range a.kinds[:a.count] {
 		key := a.kinds[i].key(&of)
 		if h := key * anchorHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
 			found = a.compare(text, key, int32(i), found)

@@ -35,6 +35,8 @@ func (p pricing) price(a atom) float64 {
 	switch a.kind {
 	case present:
 		return 1
+	case longer:
+		return lengthShare(a.bytes)
 	case whole:
 		share = wholeShare(a.lit)
 	case start, end:
@@ -60,6 +62,19 @@ func wholeShare(lit string) float64 {
 		return 0.004 // a file, an address, a name in a domain
 	}
 	return 0.06
+}
+
+// lengthShare is for command lines and scripts: what else a rule asks a length of.
+func lengthShare(bytes int) float64 {
+	switch {
+	case bytes >= 1024:
+		return 0.02
+	case bytes >= 256:
+		return 0.08
+	case bytes >= 64:
+		return 0.25
+	}
+	return 0.6
 }
 
 // rarity is how much rarer than usual the rarest byte of a literal is.
@@ -134,12 +149,16 @@ func (p *predicate) necessary() []atom {
 		}
 		return there
 	case sigma.Regex:
+		lits, least := regexNeeds(p.re.re.String())
 		var atoms []atom
-		for _, lit := range regexLiterals(p.re.re.String()) {
-			atoms = append(atoms, atom{p.field, inside, lit})
+		for _, lit := range lits {
+			atoms = append(atoms, atom{field: p.field, kind: inside, lit: lit})
 		}
-		if atoms != nil {
+		switch {
+		case atoms != nil:
 			return atoms
+		case least >= fewBytes && p.field != everything:
+			return []atom{{field: p.field, kind: longer, bytes: least}}
 		}
 		return there
 	case sigma.Exists:
@@ -168,13 +187,13 @@ func (p *pattern) atom(field int, cased bool) atom {
 	}
 	switch p.shape {
 	case exact:
-		return atom{field, whole, lit(p.lit)}
+		return atom{field: field, kind: whole, lit: lit(p.lit)}
 	case prefix:
-		return atom{field, start, lit(p.lit)}
+		return atom{field: field, kind: start, lit: lit(p.lit)}
 	case suffix:
-		return atom{field, end, lit(p.lit)}
+		return atom{field: field, kind: end, lit: lit(p.lit)}
 	case contains:
-		return atom{field, inside, lit(p.lit)}
+		return atom{field: field, kind: inside, lit: lit(p.lit)}
 	}
 	// Of a glob, the part that is least likely in a text.
 	best := atom{field: field, kind: present}
@@ -182,7 +201,7 @@ func (p *pattern) atom(field int, cased bool) atom {
 		if part.Kind != sigma.Plain || part.Text == "" {
 			return
 		}
-		a := atom{field, kind, lit(part.Text)}
+		a := atom{field: field, kind: kind, lit: lit(part.Text)}
 		if best.kind == present || (pricing{}).price(a) < (pricing{}).price(best) {
 			best = a
 		}
@@ -209,16 +228,18 @@ func (p *pattern) exactAtom() bool { return p.shape != glob && p.shape != anythi
 const (
 	mostRegexLiterals = 64
 	mostRegexChoices  = 16 // of one run of neighbours
+	fewBytes          = 24 // up to which nearly every command line is as long
 )
 
-// regexLiterals returns folded literals of which every text that the expression
-// is found in has at least one; none if there are no useful ones.
-func regexLiterals(expr string) []string {
+// regexNeeds returns folded literals of which every text that the expression is
+// found in has at least one, none if there are no useful ones; and how many
+// bytes such a text has at least, folded too.
+func regexNeeds(expr string) (lits []string, least int) {
 	re, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
-		return nil
+		return nil, 0
 	}
-	return requiredIn(re)
+	return requiredIn(re), leastLength(re)
 }
 
 func requiredIn(re *syntax.Regexp) []string {
@@ -316,6 +337,10 @@ func choicesOf(re *syntax.Regexp) []string {
 		}
 	case syntax.OpCapture:
 		return choicesOf(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min == 1 && re.Max == 1 {
+			return choicesOf(re.Sub[0])
+		}
 	case syntax.OpCharClass:
 		for i := 0; i+1 < len(re.Rune); i += 2 {
 			if re.Rune[i+1]-re.Rune[i] > mostRegexChoices {

@@ -18,7 +18,7 @@ import (
 // the size. How often a window may be shared is a constant of the rule set, so
 // a pass stays linear in the text.
 type grams struct {
-	passes []*window
+	passes []window
 	alone  []gramLiteral // a search for each
 }
 
@@ -42,8 +42,8 @@ const (
 // four neighbouring windows of it is at a multiple of four; of five bytes, one
 // of two at an even place. A single one that is too short is searched for by
 // itself; more of them get a pass of their own.
-func newGrams(lits []gramLiteral, c census) *grams {
-	g := &grams{}
+func newGrams(lits []gramLiteral, c census) grams {
+	var g grams
 	var byLength [12]int // the last are longer too
 	var wanted []gramLiteral
 	for _, l := range lits {
@@ -98,6 +98,8 @@ func newGrams(lits []gramLiteral, c census) *grams {
 	return g
 }
 
+func (g *grams) empty() bool { return g.passes == nil && g.alone == nil }
+
 // slack is how many bytes past the end of a text a pass may read. They are zeros;
 // what it finds there it does not believe.
 const slack = 16
@@ -114,8 +116,8 @@ func padded(text []byte) []byte {
 // find appends the numbers of the literals that are in text; one may be
 // appended several times.
 func (g *grams) find(text []byte, found []int32) []int32 {
-	for _, w := range g.passes {
-		found = w.find(text, found, false)
+	for i := range g.passes {
+		found = g.passes[i].find(text, found, false)
 	}
 	for i := range g.alone {
 		if l := &g.alone[i]; index(text, l.lit) >= 0 {
@@ -133,8 +135,8 @@ func (g *grams) any(text []byte) bool {
 		}
 	}
 	var room [8]int32
-	for _, w := range g.passes {
-		if len(w.find(text, room[:0], true)) > 0 {
+	for i := range g.passes {
+		if len(g.passes[i].find(text, room[:0], true)) > 0 {
 			return true
 		}
 	}
@@ -167,8 +169,8 @@ type windowEntry struct {
 
 const windowHash = 0x9E3779B1 // 2^32 over the golden ratio
 
-func newWindow(lits []gramLiteral, size, stride int, c census) *window {
-	w := &window{size: size, stride: stride, mask: 1<<(8*min(size, 4)) - 1}
+func newWindow(lits []gramLiteral, size, stride int, c census) window {
+	w := window{size: size, stride: stride, mask: 1<<(8*min(size, 4)) - 1}
 	type filed struct {
 		key    uint32
 		lit    int

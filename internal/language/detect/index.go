@@ -1,12 +1,16 @@
 package detect
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // atom is something the index can find in an event: the least a rule needs.
 type atom struct {
 	field int
 	kind  atomKind
 	lit   string // folded
+	bytes int    // longer
 }
 
 type atomKind uint8
@@ -17,6 +21,7 @@ const (
 	start                   // … starts with lit
 	end                     // … ends with lit
 	inside                  // … has lit in it
+	longer                  // … has at least so many bytes
 )
 
 // posting says what follows when an atom is found: parts of program.follow.
@@ -31,15 +36,22 @@ type posting struct {
 // fieldIndex finds the atoms of one field.
 type fieldIndex struct {
 	field    int
-	keywords bool     // inside finds keywords too, in the same pass
-	present  int32    // atom, or -1
-	anchored *anchors // whole, start, end
-	inside   *grams
+	keywords bool    // inside finds keywords too, in the same pass
+	present  int32   // atom, or -1
+	text     bool    // there is more to look for than presence
+	anchored anchors // whole, start, end
+	inside   grams
+	longer   []lengthAtom // the shortest first
+}
+
+type lengthAtom struct {
+	bytes int
+	id    int32
 }
 
 // newIndexes groups atoms, whose numbers are their places in the list, by field,
 // in the order of fields.
-func newIndexes(atoms []atom, c census) []*fieldIndex {
+func newIndexes(atoms []atom, c census) []fieldIndex {
 	byField := map[int][]int{}
 	var fields []int
 	for i, a := range atoms {
@@ -53,9 +65,9 @@ func newIndexes(atoms []atom, c census) []*fieldIndex {
 	for _, i := range byField[everything] {
 		keywords = append(keywords, gramLiteral{atoms[i].lit, i})
 	}
-	var all []*fieldIndex
+	all := make([]fieldIndex, 0, len(fields))
 	for _, field := range fields {
-		f := &fieldIndex{field: field, present: -1}
+		f := fieldIndex{field: field, present: -1}
 		var anchored []anchorLiteral
 		var any []gramLiteral
 		for _, i := range byField[field] {
@@ -66,8 +78,11 @@ func newIndexes(atoms []atom, c census) []*fieldIndex {
 				anchored = append(anchored, anchorLiteral{a.lit, a.kind, i})
 			case inside:
 				any = append(any, gramLiteral{a.lit, i})
+			case longer:
+				f.longer = append(f.longer, lengthAtom{a.bytes, int32(i)})
 			}
 		}
+		slices.SortFunc(f.longer, func(a, b lengthAtom) int { return cmp.Compare(a.bytes, b.bytes) })
 		f.anchored = newAnchors(anchored)
 		if len(any) > 0 {
 			if field != everything {
@@ -76,23 +91,25 @@ func newIndexes(atoms []atom, c census) []*fieldIndex {
 			}
 			f.inside = newGrams(any, c)
 		}
+		f.text = !f.anchored.empty() || !f.inside.empty() || f.longer != nil
 		all = append(all, f)
 	}
 	return all
 }
 
-// needsText says whether there is more to look for than presence.
-func (f *fieldIndex) needsText() bool {
-	return f.anchored != nil || f.inside != nil
-}
-
 // search finds the field's atoms in one text.
 func (f *fieldIndex) search(folded []byte, found []int32) []int32 {
-	if f.anchored != nil {
+	if !f.anchored.empty() {
 		found = f.anchored.find(folded, found)
 	}
-	if f.inside != nil {
+	if !f.inside.empty() {
 		found = f.inside.find(folded, found)
+	}
+	for i := range f.longer {
+		if len(folded) < f.longer[i].bytes {
+			break
+		}
+		found = append(found, f.longer[i].id)
 	}
 	return found
 }

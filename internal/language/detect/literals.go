@@ -5,7 +5,7 @@ package detect
 // share one pass over the text; the others are compared one by one.
 type literalSet struct {
 	anchored []pattern
-	inside   *grams
+	inside   grams
 }
 
 // manyLiterals is from how many literals on one pass for all is cheaper than a
@@ -35,5 +35,5 @@ func (s *literalSet) any(text []byte) bool {
 			return true
 		}
 	}
-	return s.inside != nil && s.inside.any(text)
+	return s.inside.any(text)
 }

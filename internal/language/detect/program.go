@@ -18,7 +18,7 @@ type program struct {
 	atoms    []posting     // by atom
 	follow   []int32       // what they lead to
 	atomList []atom        // what they are, in the same order
-	indexes  []*fieldIndex // of fields, by ordinal
+	indexes  []fieldIndex  // of fields, by ordinal
 	byField  []*fieldIndex // the same, at their ordinals; nil without atoms
 	keywords *fieldIndex   // of the whole event; nil if no rule needs it
 	always   []int32       // rules without a cover
@@ -68,7 +68,7 @@ func newProgram(class *ocsf.Class, rules []admitted, s shared) (*program, []weak
 		}
 	}
 	p := &program{class: class}
-	answers, weaknesses := p.index(b, trees, kept)
+	answers, likely, weaknesses := p.index(b, trees, kept)
 	p.preds = b.preds
 	for i := range p.preds {
 		if pred := &p.preds[i]; answers[i].exact {
@@ -78,7 +78,7 @@ func newProgram(class *ocsf.Class, rules []admitted, s shared) (*program, []weak
 		}
 	}
 	for i, t := range trees {
-		t.order(p.preds, answers)
+		t.order(p.preds, answers, likely)
 		p.rules = append(p.rules, programRule{int32(kept[i]), p.code.add(t, answers)})
 	}
 	return p, weaknesses, problems
@@ -110,8 +110,9 @@ func (b *builder) rule(r admitted) (*tree, []sigma.Problem) {
 	return t, problems
 }
 
-// index chooses each rule's cover and builds the index of all of them.
-func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []weakness) {
+// index chooses each rule's cover and builds the index of all of them. It
+// returns by predicate what the index knows of it, and how likely it holds.
+func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []float64, []weakness) {
 	needs := make([][]atom, len(b.preds))
 	price := pricing{uses: map[atom]int{}}
 	for i := range b.preds {
@@ -173,15 +174,21 @@ func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []wea
 	}
 	p.atomList = atoms.list
 	p.byField = make([]*fieldIndex, len(p.class.Fields))
-	for _, f := range newIndexes(atoms.list, b.census) {
-		if f.field == everything {
-			p.keywords = f
-		} else {
-			p.indexes = append(p.indexes, f)
-			p.byField[f.field] = f
+	p.indexes = newIndexes(atoms.list, b.census)
+	if len(p.indexes) > 0 && p.indexes[0].field == everything {
+		p.keywords, p.indexes = &p.indexes[0], p.indexes[1:]
+	}
+	for i := range p.indexes {
+		p.byField[p.indexes[i].field] = &p.indexes[i]
+	}
+	likely := make([]float64, len(b.preds))
+	for i := range likely {
+		likely[i] = 0.5
+		if len(needs[i]) > 0 {
+			likely[i] = min(price.of(needs[i]).cost, 0.95)
 		}
 	}
-	return answers, weaknesses
+	return answers, likely, weaknesses
 }
 
 // run finds the rules of the program that match, and appends their numbers in
@@ -206,8 +213,8 @@ func (p *program) candidates(s *scratch) {
 			}
 		}
 	} else {
-		for _, f := range p.indexes {
-			p.look(s, f)
+		for i := range p.indexes {
+			p.look(s, &p.indexes[i])
 		}
 	}
 	if p.keywords != nil {
@@ -252,7 +259,7 @@ func (p *program) look(s *scratch, f *fieldIndex) {
 		s.found = append(s.found[:0], f.present)
 		p.mark(s, false)
 	}
-	if !f.needsText() {
+	if !f.text {
 		return
 	}
 	for _, t := range s.textsOf(f.field) {

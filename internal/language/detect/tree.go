@@ -102,35 +102,56 @@ func someOf(n int, kids []*tree) *tree {
 	return &tree{op: atLeast, n: n, kids: kids}
 }
 
-// order puts the cheap kids of each group first and returns what evaluating the
-// tree costs at most, in about nanoseconds.
-func (t *tree) order(preds []predicate, known []answers) int {
+// order puts those kids of each group first that are most likely to decide it
+// for what they cost. It returns what evaluating the tree costs, in about
+// nanoseconds, and how likely it is to hold; likely is the same by predicate.
+func (t *tree) order(preds []predicate, known []answers, likely []float64) (cost, holds float64) {
 	if t.op == leaf {
+		holds = likely[t.pred]
 		switch k := &known[t.pred]; {
 		case k.marked:
-			return 1
+			return 1, holds
 		case k.exact:
-			return len(k.atoms)
+			return float64(len(k.atoms)), holds
 		}
-		return preds[t.pred].cost()
+		return float64(preds[t.pred].cost()), holds
 	}
 	type priced struct {
-		kid  *tree
-		cost int
+		kid               *tree
+		cost, holds, rank float64
 	}
 	var kids []priced
-	total := 1
 	for _, kid := range t.kids {
-		c := kid.order(preds, known)
-		kids, total = append(kids, priced{kid, c}), total+c
-	}
-	if t.op != not {
-		slices.SortStableFunc(kids, func(a, b priced) int { return cmp.Compare(a.cost, b.cost) })
-		for i := range kids {
-			t.kids[i] = kids[i].kid
+		c, h := kid.order(preds, known, likely)
+		rank := c
+		switch t.op {
+		case and:
+			rank = c / (1 - h)
+		case or:
+			rank = c / h
 		}
+		kids = append(kids, priced{kid, c, h, rank})
 	}
-	return total
+	slices.SortStableFunc(kids, func(a, b priced) int { return cmp.Compare(a.rank, b.rank) })
+	reached, none := 1.0, 1.0 // how likely evaluation comes so far; that no kid holds
+	for i, k := range kids {
+		t.kids[i] = k.kid
+		cost += reached * k.cost
+		switch t.op {
+		case and:
+			reached *= k.holds
+		case or:
+			reached *= 1 - k.holds
+		}
+		none *= 1 - k.holds
+	}
+	switch t.op {
+	case and:
+		return 1 + cost, reached
+	case not:
+		return 1 + cost, none
+	}
+	return 1 + cost, 1 - none
 }
 
 func (p *predicate) cost() int {
