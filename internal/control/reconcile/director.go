@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -11,8 +12,9 @@ import (
 )
 
 // direct tells the director what each ring may run, if that changed, and then
-// the fleet that it may be offered: never before.
-func (s *Service) direct(now time.Time) error {
+// the fleet that it may be offered: never before. What it tells is no transaction,
+// so it asks once more whether it leads: another node's recall must stand.
+func (s *Service) direct(ctx context.Context, now time.Time) error {
 	approvals := s.vouched(s.approvals())
 	j, err := json.Marshal(approvals)
 	if err != nil {
@@ -20,6 +22,10 @@ func (s *Service) direct(now time.Time) error {
 	}
 	if string(j) == s.approved {
 		return nil
+	}
+	moment := s.Now() // the step may have taken long
+	if err := s.leadsYet(ctx, s.Store, moment, moment.Add(s.Leader)); err != nil {
+		return err
 	}
 	if err := s.Director.Approve(approvals, now); err != nil {
 		// Nothing was published: hosts keep what they have, and we ask again.

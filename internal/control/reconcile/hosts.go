@@ -62,8 +62,18 @@ func (s *Service) Desired(_ context.Context, id holdfast.HostID, at time.Time) (
 	return s.fleet.Desired(id, at)
 }
 
-// RenewLease answers a host that is about to activate: until when it may.
-func (s *Service) RenewLease(_ context.Context, id holdfast.HostID, lease string, at time.Time) (time.Time, error) {
+// RenewLease answers a host that is about to activate: until when it may. A node
+// whose own lease is over asks the store first, and prolongs nothing: if another
+// took the lead, the release may have been halted there.
+func (s *Service) RenewLease(ctx context.Context, id holdfast.HostID, lease string, at time.Time) (time.Time, error) {
+	s.mu.Lock()
+	overdue := !at.Before(s.leads)
+	s.mu.Unlock()
+	if overdue {
+		if err := s.leadsYet(ctx, s.Store, at, at); err != nil {
+			return time.Time{}, holdfast.Errorf(holdfast.Unavailable, "this node cannot say whether the offer still stands: %w", err)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fleet.Renew(id, lease, at)

@@ -150,6 +150,8 @@ type Service struct {
 	mu       sync.Mutex // guards the fields below
 	fleet    *fleet.Fleet
 	rollouts map[holdfast.ReleaseID]*driven
+	term     int64     // of our lead, as it was when memory was loaded; 0: never led
+	leads    time.Time // until when nobody else can have taken it
 
 	stepping sync.Mutex // one step at a time; taken before mu
 	stale    bool       // what is in memory may not be what is stored: load

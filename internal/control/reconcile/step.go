@@ -29,14 +29,17 @@ func (s *Service) Step(ctx context.Context) error {
 }
 
 func (s *Service) step(ctx context.Context, now time.Time) error {
-	held, _, err := s.Store.AcquireLease(ctx, leaseName, s.Node, now, now.Add(s.Leader))
+	held, term, err := s.Store.AcquireLease(ctx, leaseName, s.Node, now, now.Add(s.Leader))
 	if err != nil {
 		return err
 	}
+	if !held || s.term != term {
+		s.stale = true // whoever leads, or led meanwhile, changes what is stored
+	}
 	if !held {
-		s.stale = true // whoever leads changes what is stored
 		return nil
 	}
+	s.led(term, now)
 	if s.stale {
 		if err := s.load(ctx, now); err != nil {
 			return err
@@ -60,22 +63,40 @@ func (s *Service) step(ctx context.Context, now time.Time) error {
 			return fmt.Errorf("rollout %s: %w", d.Release, err)
 		}
 	}
-	return s.direct(now)
+	return s.direct(ctx, now)
 }
 
 // lead is a transaction of the leader. It fails if the lease was lost, so that
 // nobody else's decisions are undone.
 func (s *Service) lead(ctx context.Context, now time.Time, f func(tx Tx) error) error {
 	return s.Store.Tx(ctx, func(tx Tx) error {
-		held, _, err := tx.AcquireLease(ctx, leaseName, s.Node, now, now.Add(s.Leader))
-		if err != nil {
+		if err := s.leadsYet(ctx, tx, now, now.Add(s.Leader)); err != nil {
 			return err
-		}
-		if !held {
-			return holdfast.Errorf(holdfast.Conflict, "another node leads now")
 		}
 		return f(tx)
 	})
+}
+
+// led notes that we lead, for as long as the lease lasts.
+func (s *Service) led(term int64, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.term, s.leads = term, now.Add(s.Leader)
+}
+
+// leadsYet renews the lead: Conflict if it was lost, even if it is free again by
+// now, as another node may have decided meanwhile.
+func (s *Service) leadsYet(ctx context.Context, tx Tx, now, until time.Time) error {
+	s.mu.Lock()
+	term := s.term
+	s.mu.Unlock()
+	if term != 0 {
+		held, has, err := tx.AcquireLease(ctx, leaseName, s.Node, now, until)
+		if err != nil || held && has == term {
+			return err
+		}
+	}
+	return holdfast.Errorf(holdfast.Conflict, "another node leads now")
 }
 
 // discover takes up rollouts that somebody else created or changed: approved,

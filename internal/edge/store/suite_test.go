@@ -35,6 +35,7 @@ func conformance(t *testing.T, open func(*testing.T) *store.Store) {
 		{"findings are stored once", findings},
 		{"record is in the transaction of its decision", record},
 		{"lease has one holder", lease},
+		{"a node that lost its lead writes nothing", deposed},
 		{"commands and settings", settings},
 		{"policies only get newer", consents},
 		{"transactions", transactions},
