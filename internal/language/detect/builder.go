@@ -3,7 +3,6 @@ package detect
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 	"github.com/holdfast-security/holdfast/internal/language/sigma"
@@ -14,6 +13,7 @@ type builder struct {
 	class *ocsf.Class
 	preds []predicate
 	known map[string]int // predicates by their identity
+	id    []byte         // the last identity asked for
 	shared
 }
 
@@ -111,16 +111,12 @@ func (l *lowering) item(item *sigma.Item) *tree {
 		t = l.absent(tests)
 	case tests.All:
 		var kids []*tree
-		for _, alternatives := range tests.Values {
-			kids = append(kids, l.any(alternatives, field))
+		for i := range tests.Values {
+			kids = append(kids, l.any(tests.Values[i:i+1], field))
 		}
 		t = allOf(kids...)
 	default:
-		var flat []sigma.Test
-		for _, alternatives := range tests.Values {
-			flat = append(flat, alternatives...)
-		}
-		t = l.any(flat, field)
+		t = l.any(tests.Values, field)
 	}
 	if tests.Negate {
 		return notOf(t)
@@ -163,65 +159,84 @@ func (l *lowering) absent(tests sigma.Tests) *tree {
 	return anyOf(kids...)
 }
 
-// any makes a tree that holds if one of the tests does. Many literals become
-// one predicate.
-func (l *lowering) any(tests []sigma.Test, field int) *tree {
-	var (
-		kids []*tree
-		lits = map[bool][]sigma.Test{} // by Cased
-	)
-	for _, t := range tests {
-		if t.Op == sigma.Match {
-			lits[t.Cased] = append(lits[t.Cased], t)
-		}
-	}
-	for i := range tests {
-		t := &tests[i]
-		if t.Op == sigma.Match && len(lits[t.Cased]) >= manyLiterals {
-			continue
-		}
-		other := 0
-		if t.Op == sigma.Same {
-			var ok bool
-			if other, ok = l.field(t.Other, t.Pos); !ok {
-				kids = append(kids, no)
-				continue
+// any makes a tree that holds if one of the tests of one of an item's values
+// does. Many literals become one predicate.
+func (l *lowering) any(values [][]sigma.Test, field int) *tree {
+	literals := 0
+	for _, tests := range values {
+		for i := range tests {
+			if tests[i].Op == sigma.Match {
+				literals++
 			}
 		}
-		kids = append(kids, &tree{op: leaf, pred: l.intern(newPredicate(t, field, other), identity(t, field, other))})
 	}
-	for _, cased := range [...]bool{false, true} {
-		if set := lits[cased]; len(set) >= manyLiterals {
-			kids = append(kids, &tree{op: leaf, pred: l.literals(set, field, cased)})
+	var kids []*tree
+	for _, tests := range values {
+		for i := range tests {
+			t := &tests[i]
+			if t.Op == sigma.Match && literals >= manyLiterals {
+				continue
+			}
+			other := 0
+			if t.Op == sigma.Same {
+				var ok bool
+				if other, ok = l.field(t.Other, t.Pos); !ok {
+					kids = append(kids, no)
+					continue
+				}
+			}
+			kids = append(kids, &tree{op: leaf, pred: l.predicate(t, field, other)})
 		}
+	}
+	if literals >= manyLiterals {
+		kids = append(kids, &tree{op: leaf, pred: l.literals(values, field)})
 	}
 	return anyOf(kids...)
 }
 
-func (l *lowering) literals(tests []sigma.Test, field int, cased bool) int {
-	p := predicate{op: sigma.Match, field: field, cased: cased}
-	var id strings.Builder
-	for i := range tests {
-		id.WriteString(identity(&tests[i], field, 0))
-		p.pats = append(p.pats, newPattern(tests[i].Pattern, !cased))
+// literals makes one predicate of the literals among an item's tests, which are
+// all cased or all not.
+func (l *lowering) literals(values [][]sigma.Test, field int) int {
+	l.id = l.id[:0]
+	var lits []*sigma.Test
+	for _, tests := range values {
+		for i := range tests {
+			if t := &tests[i]; t.Op == sigma.Match {
+				lits = append(lits, t)
+				l.id = appendIdentity(l.id, t, field, 0)
+			}
+		}
 	}
-	return l.intern(p, id.String())
+	return l.intern(func() predicate {
+		p := predicate{op: sigma.Match, field: field, cased: lits[0].Cased}
+		for _, t := range lits {
+			p.pats = append(p.pats, newPattern(t.Pattern, !t.Cased))
+		}
+		return p
+	})
 }
 
-func (b *builder) intern(p predicate, id string) int {
-	if i, ok := b.known[id]; ok {
+func (b *builder) predicate(t *sigma.Test, field, other int) int {
+	b.id = appendIdentity(b.id[:0], t, field, other)
+	return b.intern(func() predicate { return newPredicate(t, field, other) })
+}
+
+// intern returns the number of the predicate whose identity b.id is. Most are
+// known: many rules ask the same.
+func (b *builder) intern(build func() predicate) int {
+	if i, ok := b.known[string(b.id)]; ok {
 		return i
 	}
-	b.known[id] = len(b.preds)
-	b.preds = append(b.preds, p)
+	b.known[string(b.id)] = len(b.preds)
+	b.preds = append(b.preds, build())
 	return len(b.preds) - 1
 }
 
-// identity is the same for tests that are the same predicate.
-func identity(t *sigma.Test, field, other int) string {
+// appendIdentity appends what is the same for tests that are the same predicate.
+func appendIdentity(b []byte, t *sigma.Test, field, other int) []byte {
 	switch t.Op {
 	case sigma.Match:
-		b := strconv.AppendInt([]byte{'m'}, int64(field), 10)
+		b = strconv.AppendInt(append(b, 'm'), int64(field), 10)
 		b = strconv.AppendBool(b, t.Cased)
 		for _, part := range t.Pattern {
 			b = append(strconv.AppendInt(append(b, byte(part.Kind), ' '), int64(len(part.Text)), 10), ' ')
@@ -231,11 +246,11 @@ func identity(t *sigma.Test, field, other int) string {
 				b = appendFold(b, part.Text)
 			}
 		}
-		return string(b)
+		return b
 	case sigma.Regex:
-		return fmt.Sprintf("r%d,%q", field, t.Regexp)
+		return fmt.Appendf(b, "r%d,%q", field, t.Regexp)
 	case sigma.Within:
-		return fmt.Sprintf("w%d,%s", field, t.Prefix)
+		return fmt.Appendf(b, "w%d,%s", field, t.Prefix)
 	}
-	return fmt.Sprintf("%d,%d,%d,%d,%d,%v,%v,%t,%t,%q", t.Op, field, other, t.Where, t.Part, t.Number, t.Int, t.Cased, t.Want, t.Source)
+	return fmt.Appendf(b, "%d,%d,%d,%d,%d,%v,%v,%t,%t,%q", t.Op, field, other, t.Where, t.Part, t.Number, t.Int, t.Cased, t.Want, t.Source)
 }

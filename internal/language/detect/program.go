@@ -103,7 +103,7 @@ func (b *builder) rule(r admitted) (*tree, []sigma.Problem) {
 		var any []*tree
 		for _, s := range r.when {
 			test := sigma.Test{Op: sigma.Equal, Number: float64(s.Is), Integer: true, Int: s.Is}
-			any = append(any, &tree{op: leaf, pred: b.intern(newPredicate(&test, s.When, 0), identity(&test, s.When, 0))})
+			any = append(any, &tree{op: leaf, pred: b.predicate(&test, s.When, 0)})
 		}
 		t = allOf(anyOf(any...), t)
 	}
