@@ -192,7 +192,7 @@ try {
   await step("nothing is wider than a narrow screen", async () => {
     const phone = await open({ viewport: narrow });
     await signIn(phone, "olga");
-    for (const path of ["/", "/fleet", "/content", "/rollouts", new URL(rollout).pathname, "/findings", "/record"]) {
+    for (const path of ["/", "/fleet", "/content", "/consent", "/rollouts", new URL(rollout).pathname, "/findings", "/record"]) {
       await phone.goto(path);
       const over = await phone.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${path} is ${over} px too wide`);
@@ -207,7 +207,7 @@ try {
 }
 
 async function takeShots(rollout) {
-  const pages = { overview: "/", fleet: "/fleet", rollouts: "/rollouts", rollout: new URL(rollout).pathname, halted: "/rollouts/r-2026-0117", content: "/content", findings: "/findings", record: "/record" };
+  const pages = { overview: "/", fleet: "/fleet", rollouts: "/rollouts", rollout: new URL(rollout).pathname, halted: "/rollouts/r-2026-0117", content: "/content", consent: "/consent", findings: "/findings", record: "/record" };
   for (const [size, viewport] of Object.entries({ wide, narrow })) {
     for (const colorScheme of ["light", "dark"]) {
       const p = await open({ viewport, colorScheme, deviceScaleFactor: size === "wide" ? 1 : 2 });

@@ -26,7 +26,7 @@ try {
     return (await link.count()) ? link.getAttribute("href") : null;
   };
   const pages = {
-    overview: "/", fleet: "/fleet", rollouts: "/rollouts", content: "/content", findings: "/findings", record: "/record",
+    overview: "/", fleet: "/fleet", rollouts: "/rollouts", consent: "/consent", content: "/content", findings: "/findings", record: "/record",
     rollout: await first("/rollouts", "#rollouts a.strong"), bundle: await first("/content", "#bundles a.strong"),
     finding: await first("/findings", "#findings a.strong"), host: await first("/fleet?kind=real", "#hosts a.strong"),
   };

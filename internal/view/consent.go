@@ -16,6 +16,45 @@ type Consent struct {
 	Policy  string         `json:"policy"` // the text that was signed
 	Hosts   int            `json:"hosts"`
 	Keeping int            `json:"keeping"` // hosts that say they keep to this version
+	// Groups is what the policy says, group by group; Outside counts hosts in
+	// none of them.
+	Groups  []ConsentGroup `json:"groups,omitempty"`
+	Outside int            `json:"outside,omitempty"`
+}
+
+// ConsentGroup is a group of a policy.
+type ConsentGroup struct {
+	Name    string        `json:"name"`
+	Where   []string      `json:"where,omitempty"` // what selects hosts; none: every host
+	Hosts   int           `json:"hosts"`           // that are in it now, also in others perhaps
+	Rules   []ConsentRule `json:"rules"`
+	Windows []string      `json:"windows,omitempty"` // none: at any time
+}
+
+// ConsentRule is what a group says about a channel.
+type ConsentRule struct {
+	Channel  holdfast.Channel `json:"channel"`
+	Critical bool             `json:"critical,omitempty"`
+	Track    string           `json:"track"`
+	Delay    time.Duration    `json:"delay_ns,omitempty"`
+	Pin      string           `json:"pin,omitempty"`
+}
+
+// ConsentPage is what organisations allow, and what that means for content that
+// was signed and is not released yet.
+type ConsentPage struct {
+	// Orgs lists every organisation with hosts or a policy. Version 0: it never
+	// signed one.
+	Orgs   []Consent `json:"organisations"`
+	Coming []Coming  `json:"coming"` // newest first
+}
+
+// Coming is content that may be released: publishers signed it, and nothing
+// newer of its channel was released before.
+type Coming struct {
+	holdfast.Bundle
+	Release holdfast.ReleaseID `json:"release,omitempty"` // one that nobody approved yet
+	Preview Preview            `json:"preview"`
 }
 
 // Preview says who will get a release when, by what their organisations allow.

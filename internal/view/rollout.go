@@ -14,8 +14,11 @@ type RolloutRow struct {
 	Ended    time.Time      `json:"ended,omitzero"` // zero while it runs
 	Eligible int            `json:"eligible"`       // hosts that can take the release, now or later
 	Held     int            `json:"held,omitempty"` // hosts whose organisation does not allow it: not eligible
-	Admitted int            `json:"admitted"`       // hosts that were offered it
-	Clean    int            `json:"clean"`          // of those, past their window without harm
+	// Delayed counts hosts that nothing but their organisations' delays and
+	// windows keeps from it, while the rollout waits for nobody else.
+	Delayed  int            `json:"delayed,omitempty"`
+	Admitted int            `json:"admitted"` // hosts that were offered it
+	Clean    int            `json:"clean"`    // of those, past their window without harm
 	Harmed   int            `json:"harmed"`
 	Evidence float64        `json:"evidence"` // E
 	Alpha    float64        `json:"alpha"`

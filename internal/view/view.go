@@ -18,6 +18,7 @@ type Source interface {
 	FleetSource
 	ContentSource
 	RolloutSource
+	ConsentSource
 	FindingSource
 	RecordSource
 }
@@ -43,6 +44,11 @@ type ContentSource interface {
 type RolloutSource interface {
 	Rollouts(ctx context.Context) ([]RolloutRow, error)
 	Rollout(ctx context.Context, id holdfast.ReleaseID) (RolloutDetail, error)
+}
+
+// ConsentSource feeds the page of what organisations allow.
+type ConsentSource interface {
+	Consents(ctx context.Context) (ConsentPage, error)
 }
 
 // FindingSource feeds the findings list and page.

@@ -47,7 +47,7 @@ func TestBrowser(t *testing.T) {
 	cfg.Now, cfg.Version = time.Now, "0.1.0, showing test data"
 	c := New(cfg)
 	for name, role := range map[string]holdfast.Role{"olga": holdfast.Operator, "vic": holdfast.Viewer} {
-		if err := f.CreateUser(t.Context(), holdfast.User{Name: name, Role: role, Created: f.now}, "correct horse battery", "test"); err != nil {
+		if err := f.CreateUser(t.Context(), holdfast.User{Name: name, Org: holdfast.DefaultOrg, Role: role, Created: f.now}, "correct horse battery", "test"); err != nil {
 			t.Fatal(err)
 		}
 	}

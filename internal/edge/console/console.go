@@ -91,6 +91,7 @@ func (s *Console) table() http.Handler {
 	mux.Handle("GET /content/{digest}", s.page(See, s.bundle))
 	mux.Handle("GET /rollouts", s.page(See, s.rollouts))
 	mux.Handle("GET /rollouts/{id}", s.page(See, s.rollout))
+	mux.Handle("GET /consent", s.page(See, s.consent))
 	for _, d := range decisions {
 		mux.Handle("GET /rollouts/{id}/"+d.Name, s.page(d.Needs, s.confirm(d)))
 		mux.Handle("POST /rollouts/{id}/"+d.Name, s.page(d.Needs, s.decide(d)))

@@ -208,7 +208,7 @@ func (st *site) pages() []string {
 		"/", "/fleet", "/fleet?state=putback&ring=early", "/fleet/" + string(st.f.hosts[0].ID), "/content",
 		"/content/" + string(newRules), "/content/" + string(refused), "/content/" + string(agentBuild),
 		"/rollouts", "/rollouts/r-2026-0118", "/rollouts/r-2026-0117", "/rollouts/r-2026-0116", "/rollouts/r-2026-0118/halt", "/rollouts/r-2026-0118/pause", "/rollouts/r-2026-0117/override",
-		"/findings", "/findings?severity=critical", "/findings/" + st.f.found[0].ID, "/record", "/record?kind=halt", "/people", "/account",
+		"/findings", "/findings?severity=critical", "/findings/" + st.f.found[0].ID, "/record", "/record?kind=halt", "/consent", "/people", "/account",
 		"/no/such/page",
 	}
 }

@@ -24,7 +24,8 @@ type decision struct {
 	Needs   Permission
 	From    []holdfast.Phase
 	Grave   bool
-	Second  bool // not for the person who made the release
+	Second  bool                       // not for the person who made the release
+	Only    func(view.RolloutRow) bool // offered only then; nil: always
 	Result  string
 	do      func(view.Actions, context.Context, holdfast.ReleaseID, string, string) error
 }
@@ -58,6 +59,15 @@ var decisions = []decision{
 		},
 	},
 	{
+		Name: "finish", Verb: "Finish", Icon: "check", Needs: Steer,
+		From: []holdfast.Phase{holdfast.Running, holdfast.Held}, Only: func(r view.RolloutRow) bool { return r.Delayed > 0 },
+		Ask: "Finish this rollout?", Explain: "It waits for nobody but hosts whose organisations allow it later. It is then complete, and the channel's next release need not wait. Those hosts follow when they may, in growing steps, compared with nobody.",
+		Result: "Finished. Those who may have it later will follow.",
+		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
+			return a.Finish(ctx, id, by)
+		},
+	},
+	{
 		Name: "halt", Verb: "Halt and recall", Icon: "halt", Needs: Halt, Field: "Why (may stay empty)", Spare: true, Grave: true,
 		From: []holdfast.Phase{holdfast.Running, holdfast.Held, holdfast.Paused, holdfast.Complete},
 		Ask:  "Halt this release and call it back?", Explain: "Offers stop and leases are revoked. Every host that has the release returns to what it had before, the unreachable ones at their next contact. This content is never offered again unless two people override.",
@@ -87,7 +97,7 @@ var decisionResults = func() map[string]string {
 }()
 
 func (d decision) offered(r view.RolloutRow, v *visit) bool {
-	return v.may(d.Needs) && slices.Contains(d.From, r.Phase) && !(d.Second && r.By == v.User.Name)
+	return v.may(d.Needs) && slices.Contains(d.From, r.Phase) && !(d.Second && r.By == v.User.Name) && (d.Only == nil || d.Only(r))
 }
 
 type confirmPage struct {
@@ -143,6 +153,9 @@ func (s *Console) decide(d decision) handler {
 func (d decision) refusal(r view.RolloutRow) error {
 	if !slices.Contains(d.From, r.Phase) {
 		return &holdfast.Error{Kind: holdfast.Conflict, What: "a rollout that is " + string(r.Phase) + " cannot be asked to " + d.Name, Where: string(r.ID)}
+	}
+	if d.Only != nil && !d.Only(r) {
+		return &holdfast.Error{Kind: holdfast.Conflict, What: "it waits for others than those whose organisations delay it", Where: string(r.ID)}
 	}
 	return &holdfast.Error{Kind: holdfast.Denied, What: "you made this release, so another person must " + d.Name + " it", Where: string(r.ID)}
 }

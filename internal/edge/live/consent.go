@@ -3,6 +3,9 @@ package live
 import (
 	"context"
 	"crypto/ed25519"
+	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
@@ -22,19 +25,133 @@ func (s *Source) Consent(ctx context.Context, org holdfast.OrgID) (view.Consent,
 		return view.Consent{}, err
 	}
 	v := view.Consent{Org: org, Version: c.Version, Key: dsse.KeyID(c.Key), By: c.By, At: c.At, Policy: string(payload)}
-	hosts, err := s.enrolled.get(ctx)
+	p, err := consent.Parse("policy", payload)
 	if err != nil {
 		return v, err
 	}
-	for i := range hosts {
-		if h := &hosts[i]; h.Org == org && !h.Revoked {
-			v.Hosts++
-			if h.Report.Consent == c.Version {
-				v.Keeping++
+	for i := range p.Groups {
+		v.Groups = append(v.Groups, groupOf(&p.Groups[i]))
+	}
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return v, err
+	}
+	for i := range f.hosts {
+		h := &f.hosts[i]
+		if h.Org != org {
+			continue
+		}
+		v.Hosts++
+		if h.Report.Consent == c.Version {
+			v.Keeping++
+		}
+		in := false
+		for j := range p.Groups {
+			if p.Groups[j].Where.Matches(h.ID, &h.Attributes) {
+				v.Groups[j].Hosts++
+				in = true
 			}
+		}
+		if !in {
+			v.Outside++
 		}
 	}
 	return v, nil
+}
+
+// groupOf says what a group says, without its hosts.
+func groupOf(g *consent.Group) view.ConsentGroup {
+	v := view.ConsentGroup{Name: g.Name}
+	for _, x := range []struct{ name, is string }{{"role", g.Where.Role}, {"kernel", g.Where.Kernel}, {"distribution", g.Where.Distro}, {"agent", g.Where.Version}} {
+		if x.is != "" {
+			v.Where = append(v.Where, x.name+" "+x.is)
+		}
+	}
+	if n := len(g.Where.Hosts); n > 0 {
+		v.Where = append(v.Where, fmt.Sprintf("%d by id", n))
+	}
+	for _, c := range holdfast.Channels {
+		r, ok := g.Rules[c]
+		if !ok {
+			r.Track = consent.General
+		}
+		v.Rules = append(v.Rules, view.ConsentRule{Channel: c, Track: string(r.Track), Delay: r.Delay, Pin: r.Pin})
+	}
+	for _, c := range holdfast.Channels {
+		if r, ok := g.Critical[c]; ok {
+			v.Rules = append(v.Rules, view.ConsentRule{Channel: c, Critical: true, Track: string(r.Track), Delay: r.Delay})
+		}
+	}
+	for i := range g.Windows {
+		v.Windows = append(v.Windows, g.Windows[i].String())
+	}
+	return v
+}
+
+// Consents returns what every organisation allows, and who will get what was
+// signed and is not released.
+func (s *Source) Consents(ctx context.Context) (p view.ConsentPage, err error) {
+	versions, err := s.Store.ConsentVersions(ctx)
+	if err != nil {
+		return p, err
+	}
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return p, err
+	}
+	orgs := map[holdfast.OrgID]int{}
+	for org := range versions {
+		orgs[org] = 0
+	}
+	for i := range f.hosts {
+		orgs[f.hosts[i].Org]++
+	}
+	for _, org := range slices.Sorted(maps.Keys(orgs)) {
+		v := view.Consent{Org: org, Hosts: orgs[org], Outside: orgs[org]}
+		if versions[org] > 0 {
+			if v, err = s.Consent(ctx, org); err != nil {
+				return p, err
+			}
+		}
+		p.Orgs = append(p.Orgs, v)
+	}
+	p.Coming, err = s.coming(ctx)
+	return p, err
+}
+
+// mostComing bounds what is looked at that was not released.
+const mostComing = 20
+
+// coming lists what publishers signed and nobody has released yet.
+func (s *Source) coming(ctx context.Context) (all []view.Coming, err error) {
+	bundles, err := s.Store.Bundles(ctx, "") // latest first
+	if err != nil {
+		return nil, err
+	}
+	of, err := s.latestReleases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	passed := map[holdfast.Channel]bool{}
+	looked := 0
+	for _, b := range bundles {
+		r, released := of[b.Digest]
+		if released && r.Phase != holdfast.Waiting {
+			passed[b.Channel] = true
+		}
+		if passed[b.Channel] || looked == mostComing {
+			continue
+		}
+		looked++
+		who, err := s.preview(b.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if who != nil {
+			all = append(all, view.Coming{Bundle: b, Release: r.Release, Preview: *who})
+		}
+	}
+	return all, nil
 }
 
 // preview says who gets content when; nil if the publishers did not sign it.

@@ -3,12 +3,15 @@ package live
 import (
 	"crypto/ed25519"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/dsse"
+	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // allows puts a policy in force, and returns the key that it counts with.
@@ -55,6 +58,45 @@ func TestWhoGetsItWhenIsShownBefore(t *testing.T) {
 	v, err := w.source.Consent(ctx, holdfast.DefaultOrg)
 	if err != nil || v.Version != 4 || v.Policy != policy || v.Hosts != 80 || v.Keeping != 3 || v.By != "olga" || !strings.HasPrefix(dsse.KeyID(key), v.Key) {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestConsentsInForce: per organisation and group, and who will get what is signed.
+func TestConsentsInForce(t *testing.T) {
+	w := newWorld(t, false)
+	ctx := t.Context()
+	w.allows(4, `organisation: default
+version: 4
+groups:
+  - name: floor
+    where: {role: server, hosts: [host-000, host-001, host-002]}
+    channels: {rules: {track: delay, delay: 90m}}
+    critical: {agent: {track: early}}
+    windows: [{days: [sat, sun], from: "22:00", to: "02:00", zone: Europe/Berlin}]
+`)
+	p, err := w.source.Consents(ctx)
+	if err != nil || len(p.Orgs) != 1 {
+		t.Fatalf("%+v, %v", p.Orgs, err)
+	}
+	want := view.ConsentGroup{
+		Name: "floor", Where: []string{"role server", "3 by id"}, Hosts: 3, Windows: []string{"sat, sun 22:00–02:00 Europe/Berlin"},
+		Rules: []view.ConsentRule{
+			{Channel: holdfast.Rules, Track: "delay", Delay: 90 * time.Minute},
+			{Channel: holdfast.Agent, Track: "general"},
+			{Channel: holdfast.Agent, Critical: true, Track: "early"},
+		},
+	}
+	c := p.Orgs[0]
+	if len(c.Groups) != 1 || !reflect.DeepEqual(c.Groups[0], want) || c.Outside != 77 || c.Hosts != 80 || c.By != "olga" || !c.At.Equal(w.now) {
+		t.Errorf("%+v", c)
+	}
+	// Approved and not begun counts as coming; what is under way does not.
+	if len(p.Coming) != 1 || p.Coming[0].Release != w.release || len(p.Coming[0].Preview.Rows) == 0 {
+		t.Errorf("%+v", p.Coming)
+	}
+	w.pass(3)
+	if p, err = w.source.Consents(ctx); err != nil || len(p.Coming) != 0 {
+		t.Errorf("under way, and shown as coming: %+v, %v", p.Coming, err)
 	}
 }
 

@@ -129,7 +129,7 @@ func (st *stand) evidence() rollout.Evidence {
 
 func (st *stand) row(f *snapshot) view.RolloutRow {
 	ev := st.evidence()
-	row := view.RolloutRow{Release: st.Release, Phase: st.stored.Phase, Started: st.started, Evidence: ev.E, Alpha: 1 / ev.Limit}
+	row := view.RolloutRow{Release: st.Release, Phase: st.stored.Phase, Started: st.started, Evidence: ev.E, Alpha: 1 / ev.Limit, Delayed: st.state.Delayed}
 	if row.Phase.Done() {
 		row.Ended = st.stored.Updated
 	}

@@ -1,6 +1,10 @@
 package consent
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Window is a weekly time of maintenance, by the wall clock of a place. One
 // that ends before it begins ends on the next day.
@@ -8,6 +12,24 @@ type Window struct {
 	Days     [7]bool // by time.Weekday
 	From, To time.Duration
 	Zone     *time.Location
+}
+
+// String writes the window for people: sat, sun 22:00–02:00 Europe/Berlin.
+func (w *Window) String() string {
+	var days []string
+	for i := range w.Days { // a week begins on Monday
+		if day := (i + 1) % 7; w.Days[day] {
+			days = append(days, strings.ToLower(time.Weekday(day).String()[:3]))
+		}
+	}
+	on := strings.Join(days, ", ")
+	if len(days) == 7 {
+		on = "every day"
+	}
+	clock := func(d time.Duration) string {
+		return fmt.Sprintf("%02d:%02d", int(d/time.Hour), int(d%time.Hour/time.Minute))
+	}
+	return fmt.Sprintf("%s %s–%s %s", on, clock(w.From), clock(w.To), w.Zone)
 }
 
 // on returns the window's span that begins on the day of t, moved by days.
