@@ -103,6 +103,13 @@ func writeRollout(w io.Writer, d view.RolloutDetail) {
 	if d.Admitted > 0 {
 		fmt.Fprintf(w, "  at any time: p = %.3g, hazard ratio %s\n", d.Bound.PValue, between(d.Bound.Ratio))
 	}
+	for _, o := range d.Orgs {
+		halted := ""
+		if o.Halted {
+			halted = "  HALTED"
+		}
+		fmt.Fprintf(w, "  organisation %s: E = %.4g, halts at %.0f; harm %d against %d; p = %.3g, hazard ratio %s%s\n", o.Org, o.E, o.Limit, o.Treated, o.Control, o.PValue, between(o.Ratio), halted)
+	}
 	if !d.Phase.Done() {
 		fmt.Fprintf(w, "  at worst, if it harms every host: %d of %d harmed before it is recalled%s\n", d.Bound.Worst, d.Eligible, map[bool]string{false: " (by STOP: no error probability is claimed)"}[d.Bound.Tested])
 	}

@@ -55,6 +55,23 @@ type RolloutDetail struct {
 	Preview *Preview `json:"preview,omitempty"`
 	// Overrides are the people who have asked to override the halt.
 	Overrides []string `json:"overrides"`
+	// Orgs is the evidence of each organisation, where there are several: a
+	// release can be halted for one of them alone.
+	Orgs []OrgEvidence `json:"organisations,omitempty"`
+}
+
+// OrgEvidence is what one organisation's own hosts show. PValue and Ratio are as
+// in Bound, for this organisation; looking for the smallest of many p-values
+// needs the pool's.
+type OrgEvidence struct {
+	Org     holdfast.OrgID `json:"org"`
+	E       float64        `json:"e"`
+	Limit   float64        `json:"limit"`
+	Halted  bool           `json:"halted"`
+	Treated int            `json:"treated_events"` // harm events among hosts with the release
+	Control int            `json:"control_events"` // and among those it is compared with
+	PValue  float64        `json:"p_value"`
+	Ratio   Range          `json:"hazard_ratio"`
 }
 
 // Sample is a value at a moment.

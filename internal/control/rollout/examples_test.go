@@ -152,6 +152,17 @@ func TestOneOrganisationHaltsOnlyItself(t *testing.T) {
 					t.Fatal("b was admitted after its halt")
 				}
 			}
+			orgs := Describe(&p, s, in, now).Orgs
+			if len(orgs) != 2 || orgs[0].Org != "a" || orgs[1].Org != "b" {
+				t.Fatalf("%+v", orgs)
+			}
+			a, b := orgs[0], orgs[1]
+			if a.Halted || a.PValue != 1 || a.Treated != 0 || a.Ratio.Low != 0 {
+				t.Errorf("nothing happened in a, and of it is reported: %+v", a)
+			}
+			if !b.Halted || b.PValue > p.Alpha || b.PValue != 1/s.Evidence[2].Peak || b.Treated != s.Evidence[2].TreatedEvents || b.Treated == 0 || b.Ratio.Low <= p.ThetaFast {
+				t.Errorf("b was halted, and of it is reported: %+v", b)
+			}
 			return
 		}
 		in.Events = nil

@@ -48,12 +48,19 @@ type LatentExposure struct {
 	Hosts int           `json:"hosts"`
 }
 
-// OrgReport is the evidence of one organisation among several.
+// OrgReport is the evidence of one organisation among several, from its own
+// hosts alone: its p-value and its interval may be read whenever anybody likes,
+// but not the smallest of many, which is the pool's to say.
 type OrgReport struct {
 	Org    holdfast.OrgID `json:"org"`
 	E      float64        `json:"e"`
 	Limit  float64        `json:"limit"`
 	Halted bool           `json:"halted"`
+	// Harm events of treated and control hosts that it rests on.
+	Treated int         `json:"treated_events"`
+	Control int         `json:"control_events"`
+	PValue  float64     `json:"p_value"`
+	Ratio   HazardRatio `json:"hazard_ratio"`
 }
 
 // Delays of the latent exposure that are shown.
@@ -89,10 +96,22 @@ func Describe(p *Policy, s State, in Snapshot, now time.Time) Report {
 	for _, delay := range latentDelays {
 		r.Latent = append(r.Latent, LatentExposure{delay, d.exposedSince(now.Add(-delay))})
 	}
-	for _, e := range s.Evidence[1:] {
-		r.Orgs = append(r.Orgs, OrgReport{Org: e.Org, E: e.E, Limit: e.Limit, Halted: e.Halted})
-	}
+	r.Orgs = ByOrg(p, &s)
 	return r
+}
+
+// ByOrg reports on each organisation, where there are several.
+func ByOrg(p *Policy, s *State) (all []OrgReport) {
+	if len(s.Evidence) < 2 {
+		return nil
+	}
+	for i := range s.Evidence[1:] {
+		e := &s.Evidence[i+1]
+		x := OrgReport{Org: e.Org, E: e.E, Limit: e.Limit, Halted: e.Halted, Treated: e.TreatedEvents, Control: e.ControlEvents}
+		x.PValue, x.Ratio = e.anytime(p.Delta)
+		all = append(all, x)
+	}
+	return all
 }
 
 // Anytime returns the p-value and the confidence sequence of the hazard ratio,
@@ -102,8 +121,11 @@ func Anytime(p *Policy, s *State) (pvalue float64, ratio HazardRatio) {
 	if len(s.Evidence) == 0 {
 		return 1, HazardRatio{}
 	}
-	ev := &s.Evidence[0]
-	return min(1, 1/max(1, ev.Peak)), ev.Ratio.interval(p.Delta)
+	return s.Evidence[0].anytime(p.Delta)
+}
+
+func (e *Evidence) anytime(delta float64) (pvalue float64, ratio HazardRatio) {
+	return min(1, 1/max(1, e.Peak)), e.Ratio.interval(delta)
 }
 
 // exposedSince counts hosts drawn for the release in blocks that still drew

@@ -292,6 +292,10 @@ func (f *fixture) makeRollouts() {
 	running.Harms = []view.HarmRow{{Harm: holdfast.Harm{Seq: 1, Release: "r-2026-0118", Host: f.hosts[12].ID, Stratum: f.hosts[12].Attributes.Stratum(), Block: 3, Arm: holdfast.Placebo, Kind: holdfast.Silence, At: f.now.Add(-100 * time.Second), Detail: "3 heartbeats missed"}, Hostname: f.hosts[12].Attributes.Hostname, Back: true}}
 	running.Bound = view.Bound{PValue: 1, Ratio: view.Range{High: 8}, Worst: 6, Tested: true, Delta: .05, HU: .0844, Pending: running.Admitted - running.Clean, Budget: 18.4, Uncovered: .12, Controls: 74, Latent: []view.Latent{{Delay: 10 * time.Minute, Hosts: 63}, {Delay: time.Hour, Hosts: 201}, {Delay: 24 * time.Hour, Hosts: 201}}}
 	running.Timeline = f.entriesOf("r-2026-0118")
+	running.Orgs = []view.OrgEvidence{
+		{Org: "acme", E: .4, Limit: 1000, PValue: 1, Ratio: view.Range{High: 11}, Control: 1},
+		{Org: "emca", E: 4714, Limit: 1000, Halted: true, Treated: 3, PValue: .0002, Ratio: view.Range{Low: 4}},
+	}
 	running.Rings[2].Eligible, running.Rings[2].Held = running.Rings[2].Eligible-3, 3 // the frozen of the preview
 	running.Eligible, running.Held = running.Eligible-3, 3
 	running.Preview = &view.Preview{Have: 42, Rows: []view.PreviewRow{

@@ -252,6 +252,11 @@ func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d view
 	d.Ended = ended(d)
 	d.Proof = s.proofs.of(id, d)
 	d.Bound = st.bound(d, f, tried)
+	for _, o := range rollout.ByOrg(&st.policy, &st.state) {
+		d.Orgs = append(d.Orgs, view.OrgEvidence{
+			Org: o.Org, E: o.E, Limit: o.Limit, Halted: o.Halted, Treated: o.Treated, Control: o.Control, PValue: o.PValue, Ratio: view.Range(o.Ratio),
+		})
+	}
 	if err := s.harms(ctx, &d, f); err != nil {
 		return d, err
 	}
