@@ -76,6 +76,39 @@ func TestSpoiltMemoryIsFetchedAgain(t *testing.T) {
 	}
 }
 
+// Whichever request of a refresh is cut off, the next refresh sees what is new.
+func TestARefreshThatWasCutOffIsMadeUpFor(t *testing.T) {
+	in := install(t, tuf.Production)
+	in.approve("internal", current(in.release(1)))
+	for cut, reached := 0, true; reached; cut++ {
+		if cut == 100 {
+			t.Fatal("a refresh has no end")
+		}
+		n, failing := 0, false
+		cfg := in.config()
+		cfg.HTTP = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if n++; failing && n > cut {
+				return nil, errors.New("connection reset by peer")
+			}
+			return http.DefaultTransport.RoundTrip(r)
+		})}
+		c, err := tuf.NewClient(cfg)
+		in.must(err)
+		in.refresh(c)
+		in.now = in.now.Add(time.Minute)
+		d := in.release(2 + cut)
+		in.approve("internal", current(d))
+
+		n, failing = 0, true
+		_, err = c.Refresh(context.Background(), in.now)
+		reached, failing = err != nil, false
+		v := in.refresh(c)
+		if _, signed := v.Releases[d]; !signed || len(v.Approved("internal")) != 1 || v.Approved("internal")[0].Digest != d {
+			t.Errorf("cut off at request %d (%v): the next refresh sees the release: %t, and approved: %v", cut, err, signed, v.Approvals)
+		}
+	}
+}
+
 // A server that accepts connections and says nothing is given up.
 func TestSilentServerIsGivenUp(t *testing.T) {
 	in := install(t, tuf.Production)

@@ -191,6 +191,9 @@ func (r *repository) timestamp(ctx context.Context, trusted *trustedmetadata.Tru
 	case err != nil:
 		return r.wrong(metadata.TIMESTAMP, explain(err))
 	}
+	// What was verified before belongs to an older timestamp, and must not be
+	// taken for this one's if the rest cannot be fetched.
+	r.last = nil
 	return r.keep(metadata.TIMESTAMP, b)
 }
 
