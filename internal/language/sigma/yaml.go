@@ -27,9 +27,6 @@ func documents(data []byte) ([]*yaml.Node, *Problem) {
 		return nil, problem(Pos{1, 1}, "the file has %d bytes, and %d is the most a file of rules may have", len(data), maxFile).
 			do("split it into several files")
 	}
-	if docs, ok := blockDocuments(data); ok {
-		return docs, nil
-	}
 	var docs []*yaml.Node
 	for d := yaml.NewDecoder(bytes.NewReader(data)); len(docs) <= maxDocuments; {
 		var n yaml.Node
