@@ -13,7 +13,7 @@ import (
 // per goroutine, with the events of a host all to the same.
 type Evaluator struct {
 	engine     *Engine
-	scratches  []*scratch // by program; made at first use
+	scratch    *scratch
 	counters   []*counter // by correlation
 	hash       hasher
 	matches    []int32
@@ -25,7 +25,8 @@ type Evaluator struct {
 
 // NewEvaluator returns an evaluator that has seen nothing.
 func (e *Engine) NewEvaluator() *Evaluator {
-	v := &Evaluator{engine: e, scratches: make([]*scratch, len(e.programs)), costs: newCosts(len(e.rules))}
+	v := &Evaluator{engine: e, scratch: newScratch(e.programs...), costs: newCosts(len(e.rules))}
+	v.scratch.suspended = v.costs.suspended
 	for _, co := range e.correlations {
 		v.counters = append(v.counters, newCounter(co))
 	}
@@ -43,14 +44,9 @@ func (v *Evaluator) Evaluate(ev *ocsf.Event, sink func(*Match)) {
 	if n < 0 {
 		return
 	}
-	p, s := v.engine.programs[n], v.scratches[n]
-	if s == nil {
-		s = newScratch(p)
-		s.suspended = v.costs.suspended
-		v.scratches[n] = s
-	}
+	p, s := v.engine.programs[n], v.scratch
 	v.events++
-	s.begin(ev)
+	s.begin(n, ev)
 	if v.costs.due(v.events) {
 		v.matches = v.costs.run(p, s, v.matches[:0])
 	} else {

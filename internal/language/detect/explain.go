@@ -80,7 +80,7 @@ func newExplainer(class *ocsf.Class, ev *ocsf.Event, placeholders map[string][]s
 	open := *class // a field the class lacks is shown as absent
 	open.Open = true
 	s := newScratch(&program{class: &open})
-	s.begin(ev)
+	s.begin(0, ev)
 	return &explainer{&builder{class: &open, shared: shared{placeholders: placeholders}, known: map[string]int{}}, s}
 }
 

@@ -7,25 +7,31 @@ import (
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
 )
 
-// scratch is what evaluating one event at a time needs besides the program.
+// scratch is what evaluating one event at a time needs besides the programs.
 // Nothing in it is cleared between events: what belongs to the current one
-// carries its stamp.
+// carries its stamp. Once its texts have grown to the largest event's, it
+// allocates nothing.
 type scratch struct {
-	program *program
-	event   *ocsf.Event
-	stamp   uint32
+	*marks // of the event's program
+	all    []marks
+	event  *ocsf.Event
+	stamp  uint32
 
-	truth []uint32 // by predicate: stamp<<1, and 1 if it holds
-	hit   []uint32 // by atom: stamp if it was found
-	asked []uint32 // by rule of the program: stamp if it is a candidate
-
-	slots      []slot
 	texts      []text
 	arena      []byte
 	found      []int32
 	candidates []int32
-	threads    threads // of the program's largest regular expression without a table
+	threads    threads // of the largest regular expression without a table
 	suspended  []bool  // by rule of the engine; the evaluator's
+}
+
+// marks are what is known of the current event, by what a program has.
+type marks struct {
+	program *program
+	truth   []uint32 // by predicate: stamp<<1, and 1 if it holds
+	hit     []uint32 // by atom: stamp if it was found
+	asked   []uint32 // by rule of the program: stamp if it is a candidate
+	slots   []slot   // by field
 }
 
 // text is one text of a value, as it is and folded.
@@ -42,18 +48,21 @@ type slot struct {
 	first, count int32
 }
 
-func newScratch(p *program) *scratch {
-	s := &scratch{
-		program: p,
-		truth:   make([]uint32, len(p.preds)),
-		hit:     make([]uint32, len(p.atoms)),
-		asked:   make([]uint32, len(p.rules)),
-		slots:   make([]slot, len(p.class.Fields)+1), // the last is for keywords
-	}
+func newScratch(programs ...*program) *scratch {
+	s := &scratch{all: make([]marks, len(programs)), texts: make([]text, 0, 64), arena: make([]byte, 0, 8<<10)}
 	instructions := 0
-	for i := range p.preds {
-		if re := p.preds[i].re; re != nil {
-			instructions = max(instructions, re.instructions())
+	for i, p := range programs {
+		s.all[i] = marks{
+			program: p,
+			truth:   make([]uint32, len(p.preds)),
+			hit:     make([]uint32, len(p.atoms)),
+			asked:   make([]uint32, len(p.rules)),
+			slots:   make([]slot, len(p.class.Fields)+1), // the last is for keywords
+		}
+		for i := range p.preds {
+			if re := p.preds[i].re; re != nil {
+				instructions = max(instructions, re.instructions())
+			}
 		}
 	}
 	if instructions > 0 {
@@ -62,16 +71,19 @@ func newScratch(p *program) *scratch {
 	return s
 }
 
-func (s *scratch) begin(ev *ocsf.Event) {
+// begin turns to an event of program number n.
+func (s *scratch) begin(n int, ev *ocsf.Event) {
 	if s.stamp == math.MaxUint32>>1 {
-		clear(s.truth)
-		clear(s.hit)
-		clear(s.asked)
-		clear(s.slots)
+		for _, m := range s.all {
+			clear(m.truth)
+			clear(m.hit)
+			clear(m.asked)
+			clear(m.slots)
+		}
 		s.stamp = 0
 	}
 	s.stamp++
-	s.event = ev
+	s.marks, s.event = &s.all[n], ev
 	s.texts, s.arena, s.candidates = s.texts[:0], s.arena[:0], s.candidates[:0]
 }
 
