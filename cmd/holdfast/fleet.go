@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -106,6 +107,32 @@ func newHostsCommand(a *app) *cobra.Command {
 	f.StringVar(&kind, "kind", "", "real or simulated")
 	f.IntVar(&page, "page", 1, "page")
 	f.IntVar(&size, "size", 50, "hosts a page, at most 500")
+	cmd.AddCommand(newDoNotCanaryCommand(a))
+	return cmd
+}
+
+func newDoNotCanaryCommand(a *app) *cobra.Command {
+	var off bool
+	cmd := &cobra.Command{
+		Use: "do-not-canary HOST", Short: "Mark a host that goes last in every release", Args: cobra.ExactArgs(1),
+		Long: `Mark a host that goes last in every release, in the last ring, when all others
+have it. What nobody has tried because of that is shown as uncovered.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			method, says := http.MethodPut, "goes last"
+			if off {
+				method, says = http.MethodDelete, "takes its turn again"
+			}
+			if err := c.Do(cmd.Context(), method, "/api/v1/hosts/"+url.PathEscape(args[0])+"/do-not-canary", nil, nil); err != nil {
+				return err
+			}
+			return a.print(cmd, struct{}{}, func(w io.Writer) { fmt.Fprintf(w, "%s %s\n", args[0], says) })
+		},
+	}
+	cmd.Flags().BoolVar(&off, "off", false, "take the mark away")
 	return cmd
 }
 
@@ -117,6 +144,9 @@ func writeHost(w io.Writer, h view.HostDetail) {
 	line("name", h.Attributes.Hostname)
 	line("state", h.State)
 	line("ring", h.Ring)
+	if h.NoCanary {
+		line("do not canary", "it goes last in every release")
+	}
 	line("runs", r.Running)
 	line("before", r.Previous)
 	line("attempted", r.Attempted)

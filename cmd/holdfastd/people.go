@@ -32,6 +32,22 @@ type people struct {
 	url   string // of the hosts' listener
 	root  func() []byte
 	now   func() time.Time
+	// changed tells whoever drives rollouts that a host's row is another.
+	changed func(context.Context, holdfast.HostID) error
+}
+
+// DoNotCanary marks a host that must never be among the first of a release, or
+// takes the mark away. Rollouts under way keep to it from now on.
+func (p *people) DoNotCanary(ctx context.Context, host holdfast.HostID, no bool, by string) error {
+	text := fmt.Sprintf("host %s goes last in every release", host)
+	if !no {
+		text = fmt.Sprintf("host %s takes its turn in releases again", host)
+	}
+	err := p.accounts().Recorded(ctx, by, text, func(tx *store.Store) error { return tx.SetNoCanary(ctx, host, no) })
+	if err != nil {
+		return err
+	}
+	return p.changed(ctx, host)
 }
 
 // firstStart makes the default organisation and the first administrator, whose

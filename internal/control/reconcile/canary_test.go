@@ -67,3 +67,24 @@ func TestDoNotCanaryHostsGoLast(t *testing.T) {
 		t.Errorf("%.3g is still reported as uncovered", v.Report(w.now).UncoveredMass)
 	}
 }
+
+// TestMarkingAHostTakesEffectAtOnce, on rollouts under way as well.
+func TestMarkingAHostTakesEffectAtOnce(t *testing.T) {
+	w := newWorld(t, 40, 12)
+	r := w.release("r1", "new")
+	must(t, w.svc.Step(t.Context()))
+	var first holdfast.HostID
+	for _, p := range w.hosts {
+		if r.Rings.Of(p.id) == 0 {
+			first = p.id
+		}
+	}
+	for _, marked := range []bool{true, false} {
+		must(t, w.db.SetNoCanary(t.Context(), first, marked))
+		must(t, w.svc.Refresh(t.Context(), first))
+		want := map[bool]int{true: len(r.Rings) - 1}[marked]
+		if ring, ok := w.svc.RingOf("r1", first); !ok || ring != want {
+			t.Errorf("marked: %v, and it counts in ring %d (%v)", marked, ring, ok)
+		}
+	}
+}

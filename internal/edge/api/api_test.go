@@ -74,6 +74,11 @@ func (p *played) Drill(_ context.Context, d apiv1.Drill, by string) error {
 	return nil
 }
 
+func (p *played) DoNotCanary(_ context.Context, host holdfast.HostID, no bool, by string) error {
+	p.decided = append(p.decided, fmt.Sprintf("%s: do not canary %s: %v", by, host, no))
+	return nil
+}
+
 // Listen implements Changes.
 func (p *played) Listen(ctx context.Context, f func(view.Topic)) {
 	f(view.TopicFindings)
@@ -148,6 +153,18 @@ func TestTheResultOfADrillIsPutOnTheRecord(t *testing.T) {
 		if err := c.Post(t.Context(), "/api/v1/drills", bad, nil); holdfast.KindOf(err) != holdfast.Invalid {
 			t.Errorf("%+v: %v", bad, err)
 		}
+	}
+}
+
+func TestAHostIsMarkedToGoLast(t *testing.T) {
+	p, clients := open(t)
+	for _, method := range []string{http.MethodPut, http.MethodDelete} {
+		if err := clients[holdfast.Operator].Do(t.Context(), method, "/api/v1/hosts/h1/do-not-canary", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"operator: do not canary h1: true", "operator: do not canary h1: false"}; !slices.Equal(p.decided, want) {
+		t.Errorf("%q", p.decided)
 	}
 }
 

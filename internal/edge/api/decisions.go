@@ -41,6 +41,9 @@ type Publishing interface {
 type Administration interface {
 	// Drill puts the result of a drill on the record.
 	Drill(ctx context.Context, d apiv1.Drill, by string) error
+	// DoNotCanary marks a host that must never be among the first of a release,
+	// or takes the mark away; NotFound if there is no such host.
+	DoNotCanary(ctx context.Context, host holdfast.HostID, no bool, by string) error
 	Enrolment(ctx context.Context, r apiv1.EnrolmentRequest, by string) (apiv1.EnrolmentAnswer, error)
 	NewUser(ctx context.Context, u apiv1.NewUser, by string) error
 	NewToken(ctx context.Context, user, by string) (apiv1.TokenAnswer, error)
@@ -88,6 +91,12 @@ func (s *Server) override(c *call) (any, error) {
 		return nil, err
 	}
 	return done{}, s.Decide.Override(c.Context(), c.release(), c.user.Name, r.Reason)
+}
+
+func (s *Server) doNotCanary(no bool) func(*call) (any, error) {
+	return func(c *call) (any, error) {
+		return done{}, s.Admin.DoNotCanary(c.Context(), holdfast.HostID(c.PathValue("id")), no, c.user.Name)
+	}
 }
 
 // done is the answer of a call that has nothing to say.
