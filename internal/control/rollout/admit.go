@@ -220,13 +220,27 @@ func (d *decision) floor(u *unit) int {
 	return max(1, int(min(max(float64(p.ControlFloor), math.Ceil(p.ControlShare*n)), small)))
 }
 
+// stranded reports whether so few of a unit's hosts are there that all of them
+// would be kept back, with nobody treated to compare them with: the others are
+// away.
+func (d *decision) stranded(u *unit) bool {
+	n := u.waiting + u.watching + u.last
+	return n > 0 && u.drawn+u.outstanding == 0 && u.eligible > n && n <= d.floor(u)
+}
+
 // supply is how many hosts of a unit may be treated now. lastToo says that
 // those who go last are among them, uncontrolled that nobody is kept back.
 func (d *decision) supply(u *unit) (n int, lastToo, uncontrolled bool) {
 	waiting := u.waiting
 	settled := u.pending()*50 <= u.clean && (u.drawn > 0 || u.eligible <= 1)
 	proven := u.clean > 0 || u.eligible <= 1
-	free := func(waiting int) int { return min(waiting, waiting+u.watching-d.floor(u)) }
+	floor := d.floor(u)
+	if d.stranded(u) && d.othersHadTheirs() {
+		if floor = (waiting + u.watching + u.last) / 2; floor == 0 {
+			return 1, u.last > 0, true
+		}
+	}
+	free := func(waiting int) int { return min(waiting, waiting+u.watching-floor) }
 	if n = free(waiting); n > 0 {
 		return n, false, false
 	}
@@ -256,7 +270,7 @@ func (d *decision) othersHadTheirs() bool {
 		done := d.total.pending()*50 <= d.total.clean
 		for i := 0; done && i < len(d.units); i++ {
 			u := &d.units[i]
-			done = u.waiting == 0 || !d.allowed(u) || u.drawn > 0 && u.waiting+u.watching <= d.floor(u)
+			done = u.waiting == 0 || !d.allowed(u) || u.drawn > 0 && u.waiting+u.watching <= d.floor(u) || d.stranded(u)
 		}
 		d.others = &done
 	}

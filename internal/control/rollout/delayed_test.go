@@ -97,3 +97,47 @@ func TestHaltAfterAStratumAppeared(t *testing.T) {
 		t.Errorf("%s: %+v", s.Phase, as)
 	}
 }
+
+// TestFewThatAreThereAreNotStranded: where most hosts of a kind are away, those
+// that are there would all be kept to compare with, and the rollout would wait
+// for the others for ever.
+func TestFewThatAreThereAreNotStranded(t *testing.T) {
+	for there := 1; there <= 3; there++ {
+		p, in := plain(60)
+		in.Groups = append(in.Groups, Group{Org: "b", Stratum: in.Groups[0].Stratum, Eligible: 30, Waiting: there})
+		present := map[holdfast.OrgID]int{"a": 60, "b": there}
+		s, closes := State{}, map[int]time.Time{}
+		for now := begin; now.Before(begin.Add(4*time.Hour)) && !s.Phase.Done(); now = now.Add(30 * time.Second) {
+			var as []Action
+			s, as = Decide(&p, s, in, now)
+			for _, m := range admits(as) {
+				closes[m.Block] = now.Add(p.Fast)
+				in = drawn(in, []Admit{m})
+			}
+			for i := range in.Groups {
+				g := &in.Groups[i]
+				treated, watched := 0, 0
+				for j := range in.Cells {
+					c := &in.Cells[j]
+					if c.Org != g.Org {
+						continue
+					}
+					treated += c.Treated.Drawn
+					if now.Before(closes[c.Block]) {
+						watched += c.Control.Drawn
+					} else {
+						c.Treated.Clean, c.Control.Clean = c.Treated.Drawn, c.Control.Drawn
+					}
+				}
+				g.Watching, g.Waiting = watched, max(0, present[g.Org]-treated-watched)
+			}
+		}
+		given := map[holdfast.OrgID]int{}
+		for _, c := range in.Cells {
+			given[c.Org] += c.Treated.Drawn
+		}
+		if s.Phase != holdfast.Complete || given["a"] != 60 || given["b"] != there {
+			t.Errorf("%d there: %s, %v have it", there, s.Phase, given)
+		}
+	}
+}
