@@ -259,8 +259,9 @@ func trials(o GoalOptions) []trial {
 		note: "the guarantee is 1 in 1,000 by proof (Ville); one wrong halt in 20,000 runs would still pass",
 	})
 	add(trial{
-		name: "G1/1M", what: "false halts, 1,000,000 hosts, nothing wrong, outages included", unit: "share of runs", target: 0, runs: n(500),
+		name: "G1/1M", what: "false halts, 1,000,000 hosts, nothing wrong, outages included", unit: "share of runs", target: 1. / 1000, runs: n(5000),
 		policy: urgent(model), world: null(model, 30*time.Second), value: halted, judge: share,
+		note: "the guarantee is 1 in 1,000 by proof (Ville); so many runs show whether it is kept",
 	})
 	for _, hosts := range []int{60, 1000, 100_000, million} {
 		kinds := SmallFleet(hosts)
