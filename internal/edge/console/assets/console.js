@@ -82,6 +82,7 @@
         ctx.save();
         ctx.lineWidth = ratio;
         ctx.font = `500 ${10.5 * ratio}px "Instrument Sans Variable", system-ui, sans-serif`;
+        const ends = []; // of the labels, by row: one that would run into another stands below it
         for (const m of s.marks) {
           const x = Math.round(u.valToPos(m.at, "x", true));
           if (x < left || x > left + width) continue;
@@ -90,7 +91,13 @@
           ctx.setLineDash(m.tone === "bad" ? [] : [ratio, 3 * ratio]);
           ctx.beginPath(); ctx.moveTo(x, top); ctx.lineTo(x, top + height); ctx.stroke();
           ctx.globalAlpha = 1;
-          if (m.label) { ctx.fillStyle = colour("ink-3"); ctx.textAlign = "left"; ctx.fillText(m.label, x + 4 * ratio, top + 10 * ratio); }
+          if (!m.label) continue;
+          let row = 0;
+          while (ends[row] > x) row++;
+          ends[row] = x + ctx.measureText(m.label).width + 8 * ratio;
+          ctx.fillStyle = colour("ink-3");
+          ctx.textAlign = "left";
+          ctx.fillText(m.label, x + 4 * ratio, top + (10 + 13 * row) * ratio);
         }
         for (const l of s.limits) {
           const y = Math.round(u.valToPos(l.value, "y", true));
