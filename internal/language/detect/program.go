@@ -126,8 +126,8 @@ func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []flo
 		atoms      = atomTable{number: map[atom]int32{}}
 		rules      [][]int32 // by atom
 	)
-	for i, t := range trees {
-		c := price.cover(t, needs)
+	covers, ignored := price.covers(trees, b.preds, needs)
+	for i, c := range covers {
 		if c.cost >= weak {
 			weaknesses = append(weaknesses, weakness{kept[i], min(c.cost, 1)})
 		}
@@ -147,7 +147,7 @@ func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []flo
 	// Whether a text starts or ends with something, or is it, costs no more to
 	// find out for many literals than for one: so it is, for all there are.
 	for i := range b.preds {
-		if b.preds[i].op == sigma.Match && !slices.ContainsFunc(needs[i], func(a atom) bool { return a.kind == inside || a.kind == present }) {
+		if b.preds[i].op == sigma.Match && !ignored[b.preds[i].field] && !slices.ContainsFunc(needs[i], func(a atom) bool { return a.kind == inside || a.kind == present }) {
 			for _, a := range needs[i] {
 				atoms.add(a)
 			}
