@@ -121,6 +121,60 @@ detection:
 	}
 }
 
+// A field is looked at if a rule has nothing else to go by. Leaving others out
+// must lose no match, and make no rule one that people are told to mend.
+func TestFieldsThatFewRulesNeedAreLeftOut(t *testing.T) {
+	e := compile(t, curlRule+`---
+title: From a shell of a mail server
+id: mail
+logsource: {product: linux, category: process_creation}
+detection:
+  s:
+    ParentImage|endswith: /postfix-shell
+    User: [postfix, www-data]
+  condition: s
+---
+title: By nobody
+id: nobody
+logsource: {product: linux, category: process_creation}
+detection:
+  s:
+    Image|endswith: /nc.traditional
+    ParentUser|startswith: nobody
+  condition: s
+`, detect.Options{})
+	class := ocsf.ProcessActivity()
+	looked := e.Literals(class.UID)
+	for name, want := range map[string]bool{"ParentImage": true, "User": false, "ParentUser": false} {
+		f, ok := class.Ordinal(name)
+		if !ok {
+			t.Fatalf("no field %s", name)
+		}
+		if got := looked[f] != nil; got != want {
+			t.Errorf("%s is looked at: %v, for %q", name, got, looked[f])
+		}
+	}
+	if len(e.Weak()) != 0 {
+		t.Errorf("weak: %v", e.Weak())
+	}
+	v := e.NewEvaluator()
+	for _, c := range []struct {
+		want   string
+		fields map[string]string
+	}{
+		{"curl", map[string]string{"Image": "/usr/bin/curl", "CommandLine": "curl http://x", "User": "root"}},
+		{"", map[string]string{"Image": "/usr/bin/curl", "CommandLine": "curl http://x", "User": "BACKUP"}},
+		{"mail", map[string]string{"Image": "/bin/id", "ParentImage": "/usr/lib/Postfix-Shell", "User": "Postfix"}},
+		{"", map[string]string{"Image": "/bin/id", "ParentImage": "/usr/lib/postfix-shell", "User": "postfixed"}},
+		{"nobody", map[string]string{"Image": "/bin/nc.traditional", "ParentUser": "Nobody4"}},
+		{"", map[string]string{"Image": "/bin/nc.traditional", "ParentUser": "anybody"}},
+	} {
+		if got := matches(v, launch(c.fields)); got != c.want {
+			t.Errorf("%v matches %q, want %q", c.fields, got, c.want)
+		}
+	}
+}
+
 // Not even a garbage collection, which empties pools, makes the next event cost
 // an allocation.
 func TestEvaluatingAllocatesNothing(t *testing.T) {

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -60,6 +61,10 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 		for i, t := range trees {
 			if slices.ContainsFunc(covers[i].atoms, func(a atom) bool { return a.field == f && ofText(a) }) {
 				others[i] = p.cover(t, without)
+				if others[i].cost >= weak { // then people would be told to mend the rule
+					added = math.Inf(1)
+					break
+				}
 				added += others[i].cost - covers[i].cost
 			}
 		}
