@@ -58,7 +58,7 @@ func meddle(fault string, bundle []byte, out *io.PipeWriter) {
 			switch fault {
 			case "hang":
 				fmt.Printf("{\"begin\":%d}\n", r.N)
-				select {}
+				time.Sleep(time.Hour) // not select {}: the runtime may see that as a deadlock, and die
 			case "leak":
 				var hoard [][]byte
 				for {
