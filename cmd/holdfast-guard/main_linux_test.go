@@ -45,7 +45,7 @@ func work(args []string) {
 				os.Exit(0)
 			}
 			if err != nil {
-				select {} // the guard is gone; a worker that does not notice must be ended all the same
+				time.Sleep(time.Hour) // the guard is gone; a worker that does not notice must be ended all the same
 			}
 		}
 	}()

@@ -56,7 +56,7 @@ func actor(args []string) int {
 		return 6
 	}
 	if play == "never-ready" {
-		select {}
+		time.Sleep(time.Hour)
 	}
 	var draining, stuck atomic.Bool
 	go func() {
@@ -94,7 +94,7 @@ func actor(args []string) int {
 				return 9
 			case "hang":
 				tell("hang")
-				select {}
+				time.Sleep(time.Hour)
 			case "spin": // in the evaluation of one event
 				tell("hang")
 				for {
