@@ -11,6 +11,8 @@ import (
 // need something in another field as well, it is cheaper to leave it out, and to
 // evaluate those rules a little more often.
 
+// Rough figures, from profiles of SigmaHQ's rules: a wrong one costs time, and
+// changes no match.
 const (
 	fieldCost = 100.0 // nanoseconds, of folding a field's text and looking it up
 	mereCost  = 40.0  // … of looking it up, where keywords are looked for in every text anyway
