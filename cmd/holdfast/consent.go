@@ -178,6 +178,13 @@ func newConsentShowCommand(a *app) *cobra.Command {
 				return err
 			}
 			return a.print(cmd, v, func(w io.Writer) {
+				if v.Unreadable != "" {
+					fmt.Fprintf(w, "organisation %s: its policy (version %d, brought by %s at %s) is stored and cannot be read:\n  %s\n"+
+						"meanwhile: nothing is released to its %s, and what is critical 72 hours after it was signed; %d of them say that they keep to that version, and go on by it\n"+
+						"what to do: if an older holdfastd runs than before, start the newer one again; otherwise bring what the organisation signed, under a higher version:\n  holdfast consent set FILE --public KEY\n\n%s",
+						v.Org, v.Version, v.By, v.At.Local().Format(time.DateTime), v.Unreadable, plural(v.Hosts, "host"), v.Keeping, v.Policy)
+					return
+				}
 				fmt.Fprintf(w, "organisation %s, version %d, signed with key %.12s; brought by %s at %s\n%d of %s keep to it\n\n%s",
 					v.Org, v.Version, v.Key, v.By, v.At.Local().Format(time.DateTime), v.Keeping, plural(v.Hosts, "host"), v.Policy)
 			})

@@ -16,6 +16,9 @@ type Consent struct {
 	Policy  string         `json:"policy"` // the text that was signed
 	Hosts   int            `json:"hosts"`
 	Keeping int            `json:"keeping"` // hosts that say they keep to this version
+	// Unreadable is why the policy that is stored cannot be read. Then Groups is
+	// what counts meanwhile: nothing is released to its hosts.
+	Unreadable string `json:"unreadable,omitempty"`
 	// Groups is what the policy says, group by group; Outside counts hosts in
 	// none of them.
 	Groups  []ConsentGroup `json:"groups,omitempty"`

@@ -20,27 +20,35 @@ func (s *Service) readConsents(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	next := map[holdfast.OrgID]*consent.Policy{}
+	next, unread := map[holdfast.OrgID]*consent.Policy{}, map[holdfast.OrgID]string{}
 	for org, version := range versions {
-		if was := s.allowed[org]; was != nil && was.Version == version {
+		was, why := s.allowed[org], s.unread[org]
+		if was != nil && was.Version == version && why == "" {
 			next[org] = was
 			continue
 		}
 		c, err := s.Consents.Consent(ctx, org)
-		if err != nil {
-			return false, err
+		if k := holdfast.KindOf(err); err != nil && k != holdfast.Internal {
+			return false, err // the store is away, or the policy was taken out this moment
 		}
-		payload, err := dsse.Open(c.Envelope, consent.PayloadType, consent.MaxEnvelope, []ed25519.PublicKey{c.Key}, 1)
 		var p consent.Policy
 		if err == nil {
-			p, err = consent.Parse("policy", payload)
+			p, _, err = ReadConsent(c)
 		}
-		if err != nil {
-			s.Log.Error("a stored policy cannot be read: nothing is released to its organisation", "org", org, "version", version, "err", err)
-			p = unreadable(org, version)
+		if err == nil {
+			next[org] = &p
+			continue
 		}
+		unread[org] = err.Error()
+		if was != nil && was.Version == version && why == unread[org] {
+			next[org] = was
+			continue
+		}
+		s.Log.Error("a stored policy cannot be read: nothing is released to its organisation, and what is critical as late as can be", "org", org, "version", version, "err", err)
+		p = Unreadable(org, version)
 		next[org] = &p
 	}
+	s.unread = unread
 	if maps.Equal(next, s.allowed) {
 		return false, nil
 	}
@@ -48,12 +56,33 @@ func (s *Service) readConsents(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// unreadable is what counts for an organisation whose policy was stored and
-// cannot be read, by an older version of this program perhaps.
-func unreadable(org holdfast.OrgID, version int64) consent.Policy {
-	g := consent.Group{Name: "everybody, as the policy cannot be read", Rules: map[holdfast.Channel]consent.Rule{}}
+// ReadConsent reads a policy as it is stored, and what was signed. If the
+// signature holds and only the text cannot be read (a later version of this
+// program wrote it, perhaps), that is returned with the error.
+func ReadConsent(c holdfast.Consent) (p consent.Policy, signed []byte, err error) {
+	signed, err = dsse.Open(c.Envelope, consent.PayloadType, consent.MaxEnvelope, []ed25519.PublicKey{c.Key}, 1)
+	if err != nil {
+		return p, nil, err
+	}
+	p, err = consent.Accept("policy", signed, c.Org, 0)
+	if err == nil && p.Version != c.Version {
+		err = holdfast.Errorf(holdfast.Invalid, "version %d was signed, and it is stored as version %d", p.Version, c.Version)
+	}
+	return p, signed, err
+}
+
+// Unreadable is what counts for an organisation whose policy is stored and
+// cannot be read: the strictest that any policy can say. Its hosts take nothing,
+// and what is critical as late as a policy can have it. They still keep to the
+// policy that they have, and give back what is recalled.
+func Unreadable(org holdfast.OrgID, version int64) consent.Policy {
+	g := consent.Group{
+		Name:  "everybody, as the policy cannot be read",
+		Rules: map[holdfast.Channel]consent.Rule{}, Critical: map[holdfast.Channel]consent.Rule{},
+	}
 	for _, c := range holdfast.Channels {
 		g.Rules[c] = consent.Rule{Track: consent.Pause}
+		g.Critical[c] = consent.Rule{Track: consent.Delay, Delay: consent.MostDelay}
 	}
 	return consent.Policy{Org: org, Version: version, Groups: []consent.Group{g}}
 }

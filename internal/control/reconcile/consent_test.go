@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/dsse"
 )
@@ -35,6 +36,50 @@ func (w *world) freeze() (frozen []*played) {
 		}
 	}
 	return frozen
+}
+
+// TestAPolicyThatCannotBeRead holds its organisation's hosts, and nobody else's
+// work: what is recalled is given back, and the next policy counts.
+func TestAPolicyThatCannotBeRead(t *testing.T) {
+	w := newWorld(t, 45, 11)
+	w.release("r1", "first")
+	w.until("everybody has the first", 5*time.Minute, func() bool { return w.phase("r1") == holdfast.Complete && w.running(digest("first")) == 45 })
+	must(t, w.db.PutConsent(t.Context(), holdfast.Consent{Org: holdfast.DefaultOrg, Version: 1, Key: []byte("k"), Envelope: []byte("{"), By: "olga", At: w.now}))
+	offered := func() (n int) {
+		for _, p := range w.hosts {
+			n += len(p.offered)
+		}
+		return n
+	}
+	before := offered()
+	w.release("r2", "second")
+	for range 60 {
+		w.tick()
+	}
+	if n := offered(); n != before {
+		t.Fatalf("%d offers under a policy that cannot be read", n-before)
+	}
+	must(t, w.svc.Halt(t.Context(), "r1", "olga", "a rule is wrong"))
+	w.until("everybody gave the first back", time.Minute, func() bool { return w.running(digest("first")) == 0 })
+	w.allows(2, "early")
+	w.until("they have the second", 5*time.Minute, func() bool { return w.running(digest("second")) == 45 })
+}
+
+// TestUnreadableIsTheStrictest: no policy can hold a release longer, a critical one
+// included.
+func TestUnreadableIsTheStrictest(t *testing.T) {
+	signed := time.Date(2026, 1, 5, 12, 0, 0, 0, time.UTC)
+	p := reconcile.Unreadable("acme", 3)
+	for _, c := range holdfast.Channels {
+		r := consent.Release{Channel: c, Version: "2", Signed: signed, Opens: signed.Add(time.Hour), General: signed.Add(2 * time.Hour), Newest: true}
+		if a := p.Ask("h", &holdfast.Attributes{}, r, signed.Add(1000*time.Hour)); !a.Never {
+			t.Errorf("%s is allowed: %+v", c, a)
+		}
+		r.Critical = true
+		if a := p.Ask("h", &holdfast.Attributes{}, r, signed); a.Never || !a.From.Equal(signed.Add(consent.MostDelay)) {
+			t.Errorf("critical %s: %+v", c, a)
+		}
+	}
 }
 
 // TestPausedHostsAreNotDrawn, get the release when their organisation says so,

@@ -160,6 +160,7 @@ type Service struct {
 	outages  int        // how many are stored
 	approved string     // what the director was last told, as JSON
 	allowed  map[holdfast.OrgID]*consent.Policy
+	unread   map[holdfast.OrgID]string // why what is allowed could not be read
 
 	kick chan struct{}
 }

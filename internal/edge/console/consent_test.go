@@ -56,6 +56,10 @@ func (f *fixture) Consents(context.Context) (view.ConsentPage, error) {
 			{Name: "everything", Hosts: 5, Rules: rules(view.ConsentRule{Track: "general"}, view.ConsentRule{Track: "general"})},
 		}},
 	}
+	if f.unreadable != "" {
+		emca := &p.Orgs[2]
+		emca.Unreadable, emca.Policy, emca.Groups[0].Rules = f.unreadable, "", rules(view.ConsentRule{Track: "pause"}, view.ConsentRule{Track: "pause"})
+	}
 	next := holdfast.Bundle{Channel: holdfast.Agent, Version: "0.2.0", Digest: fakeDigest("agent 0.2.0"), Created: f.now.Add(-10 * time.Minute)}
 	p.Coming = []view.Coming{{Bundle: next, Preview: view.Preview{Have: 1, Rows: f.rolls[0].Preview.Rows}}}
 	return p, nil
@@ -87,6 +91,20 @@ func TestConsentPageSaysWhatIsInForce(t *testing.T) {
 
 	st.f.hosts = nil
 	v.get("/consent").has(".empty", "No host has enrolled yet")
+}
+
+// TestConsentPageShowsWhatCannotBeRead with why, what counts meanwhile, and what
+// to do.
+func TestConsentPageShowsWhatCannotBeRead(t *testing.T) {
+	st := newSite(t)
+	st.f.unreadable = "the envelope cannot be read: unexpected EOF"
+	a := st.as(holdfast.Viewer).get("/consent")
+	a.count(".panel.consent", 3)
+	a.has("#org-emca .tone-bad", "version 1", "cannot be read", "unexpected EOF", "nothing is released to its hosts", "72 hours", "give back what is recalled", "holdfast consent set")
+	a.has("#org-emca tbody", "paused")
+	a.count("#org-emca details", 0)
+	a.has("#org-acme tbody", "trading floor")
+	a.count("#org-acme .tone-bad", 0)
 }
 
 // TestConsentPageShowsPeopleTheirOwn: a policy is its organisation's own affair.

@@ -21,16 +21,17 @@ import (
 // real one, a release that is on its way, one that was halted, findings and a
 // record. The same seed makes the same installation.
 type fixture struct {
-	mu        sync.Mutex
-	now       time.Time
-	hosts     []view.HostRow
-	bundles   []view.BundleDetail
-	rolls     []*view.RolloutDetail
-	found     []holdfast.Finding
-	entries   []view.Entry
-	users     map[string]*account
-	sessions  map[string]session
-	listeners []func(view.Topic)
+	unreadable string // why the policy of emca cannot be read
+	mu         sync.Mutex
+	now        time.Time
+	hosts      []view.HostRow
+	bundles    []view.BundleDetail
+	rolls      []*view.RolloutDetail
+	found      []holdfast.Finding
+	entries    []view.Entry
+	users      map[string]*account
+	sessions   map[string]session
+	listeners  []func(view.Topic)
 }
 
 var fixtureTime = time.Date(2026, 11, 21, 14, 32, 10, 0, time.UTC)

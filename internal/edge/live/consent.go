@@ -2,32 +2,35 @@ package live
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/trust/dsse"
 	"github.com/holdfast-security/holdfast/internal/view"
 )
 
 // Consent returns what an organisation allows on its hosts, and how many of
-// them know it.
+// them know it. A policy that is stored and cannot be read is no error: it says
+// so, and what counts in its place.
 func (s *Source) Consent(ctx context.Context, org holdfast.OrgID) (view.Consent, error) {
 	c, err := s.Store.Consent(ctx, org)
-	if err != nil {
+	v := view.Consent{Org: org, Version: c.Version, Key: dsse.KeyID(c.Key), By: c.By, At: c.At}
+	var p consent.Policy
+	switch {
+	case err == nil:
+		var signed []byte
+		p, signed, err = reconcile.ReadConsent(c)
+		v.Policy = string(signed)
+	case holdfast.KindOf(err) != holdfast.Internal:
 		return view.Consent{}, err
 	}
-	payload, err := dsse.Open(c.Envelope, consent.PayloadType, consent.MaxEnvelope, []ed25519.PublicKey{c.Key}, 1)
 	if err != nil {
-		return view.Consent{}, err
-	}
-	v := view.Consent{Org: org, Version: c.Version, Key: dsse.KeyID(c.Key), By: c.By, At: c.At, Policy: string(payload)}
-	p, err := consent.Parse("policy", payload)
-	if err != nil {
-		return v, err
+		v.Unreadable = err.Error()
+		p = reconcile.Unreadable(org, c.Version)
 	}
 	for i := range p.Groups {
 		v.Groups = append(v.Groups, groupOf(&p.Groups[i]))
@@ -108,7 +111,7 @@ func (s *Source) Consents(ctx context.Context) (p view.ConsentPage, err error) {
 	}
 	for _, org := range slices.Sorted(maps.Keys(orgs)) {
 		v := view.Consent{Org: org, Hosts: orgs[org], Outside: orgs[org]}
-		if versions[org] > 0 {
+		if _, signed := versions[org]; signed {
 			if v, err = s.Consent(ctx, org); err != nil {
 				return p, err
 			}

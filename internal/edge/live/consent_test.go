@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,67 @@ groups:
 	w.pass(3)
 	if p, err = w.source.Consents(ctx); err != nil || len(p.Coming) != 0 {
 		t.Errorf("under way, and shown as coming: %+v, %v", p.Coming, err)
+	}
+}
+
+// TestAPolicyThatCannotBeRead is shown beside the others, with the reason and
+// with what counts in its place: the strictest that a policy can say.
+func TestAPolicyThatCannotBeRead(t *testing.T) {
+	w := newWorld(t, false)
+	ctx := t.Context()
+	w.allows(4, "organisation: default\nversion: 4\ngroups: [{name: floor, channels: {rules: {track: early}}}]\n")
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := key.Public().(ed25519.PublicKey)
+	signed := func(text string) []byte {
+		env, err := dsse.Sign(consent.PayloadType, []byte(text), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return env
+	}
+	const later = "organisation: later\nversion: 2\nphases: [moon]\ngroups: []\n"
+	cases := []struct {
+		org    holdfast.OrgID
+		c      holdfast.Consent
+		why    string
+		policy string
+	}{
+		{"corrupt", holdfast.Consent{Key: public, Envelope: []byte("\x00\xff half a row")}, "the envelope cannot be read", ""},
+		{"foreign", holdfast.Consent{Key: public, Envelope: signed("organisation: other\nversion: 2\ngroups: []\n")}, `of organisation "other"`, "organisation: other\nversion: 2\ngroups: []\n"},
+		{"later", holdfast.Consent{Key: public, Envelope: signed(later)}, "phases", later},
+		{"short-key", holdfast.Consent{Key: []byte{1, 2}, Envelope: signed("organisation: short-key\nversion: 2\ngroups: []\n")}, "0 of the 1 signatures", ""},
+		{"wrong-version", holdfast.Consent{Key: public, Envelope: signed("organisation: wrong-version\nversion: 1\ngroups: []\n")}, "stored as version 2", "organisation: wrong-version\nversion: 1\ngroups: []\n"},
+	}
+	for _, c := range cases {
+		c.c.Org, c.c.Version, c.c.By, c.c.At = c.org, 2, "olga", w.now
+		if err := w.store.PutConsent(ctx, c.c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := w.source.Consents(ctx)
+	if err != nil || len(p.Orgs) != 1+len(cases) {
+		t.Fatalf("%d organisations are shown: %v", len(p.Orgs), err)
+	}
+	strictest := []view.ConsentRule{
+		{Channel: holdfast.Rules, Track: "pause"},
+		{Channel: holdfast.Agent, Track: "pause"},
+		{Channel: holdfast.Rules, Critical: true, Track: "delay", Delay: consent.MostDelay},
+		{Channel: holdfast.Agent, Critical: true, Track: "delay", Delay: consent.MostDelay},
+	}
+	for _, c := range cases {
+		i := slices.IndexFunc(p.Orgs, func(v view.Consent) bool { return v.Org == c.org })
+		v := p.Orgs[i]
+		if !strings.Contains(v.Unreadable, c.why) || v.Policy != c.policy || v.Version != 2 || v.By != "olga" || len(v.Groups) != 1 || !reflect.DeepEqual(v.Groups[0].Rules, strictest) {
+			t.Errorf("%s: %+v", c.org, v)
+		}
+		alone, err := w.source.Consent(ctx, c.org) // what the API answers
+		if err != nil || !reflect.DeepEqual(alone, v) {
+			t.Errorf("%s by itself: %+v, %v", c.org, alone, err)
+		}
+	}
+	i := slices.IndexFunc(p.Orgs, func(v view.Consent) bool { return v.Org == holdfast.DefaultOrg })
+	if v := p.Orgs[i]; v.Unreadable != "" || v.Groups[0].Name != "floor" || v.Hosts != 80 {
+		t.Errorf("the one that can be read: %+v", v)
 	}
 }
 

@@ -28,14 +28,15 @@ func (s *Store) Consent(ctx context.Context, org holdfast.OrgID) (holdfast.Conse
 	return c, err
 }
 
-// ConsentVersions lists the versions in force, by organisation.
+// ConsentVersions lists the versions in force, by organisation; 0 for one that
+// is no number.
 func (s *Store) ConsentVersions(ctx context.Context) (map[holdfast.OrgID]int64, error) {
 	all := map[holdfast.OrgID]int64{}
 	err := s.rows(ctx, `SELECT org, version FROM consents`, nil, func(scan func(...any) error) error {
 		var org holdfast.OrgID
-		var version int64
+		var version any // SQLite keeps what it is given
 		err := scan(&org, &version)
-		all[org] = version
+		all[org], _ = version.(int64)
 		return err
 	})
 	return all, err
