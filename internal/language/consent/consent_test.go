@@ -107,6 +107,88 @@ func TestWindowsAcrossMidnightAndClockChange(t *testing.T) {
 	}
 }
 
+// TestWindowsWhereTheClockJumps: a window begins when a clock on the wall first
+// shows its beginning or a later time, and ends so too, wherever and whenever
+// clocks are changed.
+func TestWindowsWhereTheClockJumps(t *testing.T) {
+	for _, c := range []struct{ name, zone, day, from, to, opens, closes string }{
+		{"on a day without midnight", "America/Santiago", "2026-09-06", "10:00", "12:00", "2026-09-06T13:00:00Z", "2026-09-06T15:00:00Z"},
+		{"from a midnight that is jumped over", "America/Santiago", "2026-09-06", "00:00", "02:00", "2026-09-06T04:00:00Z", "2026-09-06T05:00:00Z"},
+		{"to it", "America/Santiago", "2026-09-05", "22:00", "00:00", "2026-09-06T02:00:00Z", "2026-09-06T04:00:00Z"},
+		{"from within the hour that is jumped over", "Europe/Berlin", "2026-03-29", "02:30", "04:00", "2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z"},
+		{"to within it", "Europe/Berlin", "2026-03-29", "01:00", "02:30", "2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z"},
+		{"from within the hour that is shown twice", "Europe/Berlin", "2026-10-25", "02:30", "04:00", "2026-10-25T00:30:00Z", "2026-10-25T03:00:00Z"},
+		{"to within it", "Europe/Berlin", "2026-10-25", "01:00", "02:30", "2026-10-24T23:00:00Z", "2026-10-25T00:30:00Z"},
+		{"from within it, west of Greenwich", "America/New_York", "2026-11-01", "01:30", "02:30", "2026-11-01T05:30:00Z", "2026-11-01T07:30:00Z"},
+		{"half an hour's jump", "Australia/Lord_Howe", "2026-10-04", "02:15", "03:00", "2026-10-03T15:30:00Z", "2026-10-03T16:00:00Z"},
+		{"nothing jumps", "Asia/Kolkata", "2026-10-04", "02:15", "24:00", "2026-10-03T20:45:00Z", "2026-10-04T18:30:00Z"},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		noon, err := time.ParseInLocation("2006-01-02 15:04", c.day+" 12:00", zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := Window{Zone: zone}
+		w.Days[noon.Weekday()] = true
+		if w.From, err = clock(c.from); err != nil {
+			t.Fatal(err)
+		}
+		if w.To, err = clock(c.to); err != nil {
+			t.Fatal(err)
+		}
+		at, until, ok := nextOpen([][]Window{{w}}, noon.Add(-48*time.Hour))
+		if opens, closes := at.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339); !ok || opens != c.opens || closes != c.closes {
+			t.Errorf("%s: %s is open from %s to %s, want %s to %s", c.name, &w, opens, closes, c.opens, c.closes)
+		}
+	}
+}
+
+// TestPropertyAWindowIsWhatTheClockOnTheWallShows at every moment of a year. In an
+// hour that is shown for the second time a window stays as it was at the end of
+// the first.
+func TestPropertyAWindowIsWhatTheClockOnTheWallShows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		zone, err := time.LoadLocation(rapid.SampledFrom([]string{"UTC", "Europe/Berlin", "America/Santiago", "Australia/Lord_Howe", "America/Havana", "Asia/Kolkata"}).Draw(t, "zone"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		quarter := func(name string) time.Duration {
+			return time.Duration(rapid.IntRange(0, 95).Draw(t, name)) * 15 * time.Minute
+		}
+		w := Window{Zone: zone, From: quarter("from"), To: quarter("to")}
+		w.Days[rapid.IntRange(0, 6).Draw(t, "day")], w.Days[rapid.IntRange(0, 6).Draw(t, "another")] = true, true
+		if w.From == w.To {
+			t.Skip("it never opens")
+		}
+		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rapid.IntRange(0, 365*96).Draw(t, "at")) * 15 * time.Minute)
+		if rapid.Bool().Draw(t, "near a change") {
+			if _, change := at.In(zone).ZoneBounds(); !change.IsZero() {
+				at = change.Add(time.Duration(rapid.IntRange(-120, 120).Draw(t, "quarters")) * 15 * time.Minute)
+			}
+		}
+		shown := at.In(zone)
+		if start, _ := shown.ZoneBounds(); !start.IsZero() {
+			_, before := start.Add(-1).Zone()
+			_, now := shown.Zone()
+			if at.Before(start.Add(time.Duration(before-now) * time.Second)) {
+				shown = start.Add(-1).In(zone)
+			}
+		}
+		clock := time.Duration(shown.Hour())*time.Hour + time.Duration(shown.Minute())*time.Minute
+		today, yesterday := w.Days[shown.Weekday()], w.Days[(shown.Weekday()+6)%7]
+		want := today && clock >= w.From && clock < w.To
+		if w.To < w.From {
+			want = today && clock >= w.From || yesterday && clock < w.To
+		}
+		if from, _, ok := open([]Window{w}, at); ok && from.Equal(at) != want {
+			t.Fatalf("%s at %s: open is %t, the clock says %t", &w, at.In(zone), from.Equal(at), want)
+		}
+	})
+}
+
 // TestStrictestWins: another group can only make a host later, and an answer
 // keeps its word at the time it names.
 func TestStrictestWins(t *testing.T) {

@@ -35,20 +35,41 @@ func (w *Window) String() string {
 // on returns the window's span that begins on the day of t, moved by days.
 func (w *Window) on(t time.Time, days int) (from, to time.Time, ok bool) {
 	y, m, d := t.In(w.Zone).Date()
-	day := time.Date(y, m, d+days, 0, 0, 0, 0, w.Zone)
-	if !w.Days[day.Weekday()] {
+	d += days
+	// A day has no midnight where the clock jumps then; noon it has everywhere.
+	if !w.Days[time.Date(y, m, d, 12, 0, 0, 0, w.Zone).Weekday()] {
 		return from, to, false
-	}
-	at := func(of time.Duration, plus int) time.Time {
-		y, m, d := day.Date()
-		return time.Date(y, m, d+plus, int(of/time.Hour), int(of%time.Hour/time.Minute), 0, 0, w.Zone)
 	}
 	next := 0
 	if w.To <= w.From {
 		next = 1
 	}
-	from, to = at(w.From, 0), at(w.To, next)
+	from, to = shows(y, m, d, w.From, w.Zone), shows(y, m, d+next, w.To, w.Zone)
 	return from, to, from.Before(to) // a clock that jumps ahead can swallow it
+}
+
+// shows is the first moment of a day at which a clock on the wall shows a time,
+// or, if it jumps over that, a later one.
+func shows(y int, m time.Month, d int, of time.Duration, zone *time.Location) time.Time {
+	hour, minute := int(of/time.Hour), int(of%time.Hour/time.Minute)
+	t := time.Date(y, m, d, hour, minute, 0, 0, zone)
+	asked := time.Date(y, m, d, hour, minute, 0, 0, time.UTC)
+	_, offset := t.Zone()
+	start, end := t.ZoneBounds()
+	switch shown := t.Add(time.Duration(offset) * time.Second).UTC(); {
+	case shown.Before(asked): // and then it jumps
+		return end
+	case shown.After(asked):
+		return start
+	case start.IsZero():
+		return t
+	}
+	// Where the clock was put back, it may have shown the same before.
+	_, before := start.Add(-1).Zone()
+	if first := t.Add(time.Duration(offset-before) * time.Second); first.Before(start) {
+		return first
+	}
+	return t
 }
 
 // open returns the first moment from t on at which one of the windows is open,
