@@ -2,10 +2,12 @@ package consent
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,14 +41,10 @@ type fileRule struct {
 
 func (r *fileRule) UnmarshalYAML(n *yaml.Node) error {
 	type plain fileRule
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		switch k := n.Content[i]; k.Value {
-		case "track", "delay", "pin":
-		default:
-			return fmt.Errorf("line %d: field %s not found in type rule", k.Line, k.Value)
-		}
-	}
 	r.line = n.Line
+	if err := only(n, "track", "delay", "pin"); err != nil {
+		return err
+	}
 	return n.Decode((*plain)(r))
 }
 
@@ -58,23 +56,47 @@ type fileWindow struct {
 }
 
 type fileGroup struct {
-	Name  string `yaml:"name"`
-	Where struct {
-		Kernel string   `yaml:"kernel"`
-		Distro string   `yaml:"distro"`
-		Role   string   `yaml:"role"`
-		Agent  string   `yaml:"agent"`
-		Hosts  []string `yaml:"hosts"`
-	} `yaml:"where"`
+	Name     string              `yaml:"name"`
+	Where    fileWhere           `yaml:"where"`
 	Channels map[string]fileRule `yaml:"channels"`
 	Critical map[string]fileRule `yaml:"critical"`
 	Windows  []yaml.Node         `yaml:"windows"`
+}
+
+type fileWhere struct {
+	Kernel string   `yaml:"kernel"`
+	Distro string   `yaml:"distro"`
+	Role   string   `yaml:"role"`
+	Agent  string   `yaml:"agent"`
+	Hosts  []string `yaml:"hosts"`
+}
+
+func (w *fileWhere) UnmarshalYAML(n *yaml.Node) error {
+	type plain fileWhere
+	if err := only(n, "kernel", "distro", "role", "agent", "hosts"); err != nil {
+		return err
+	}
+	return n.Decode((*plain)(w))
 }
 
 type file struct {
 	Organisation string      `yaml:"organisation"`
 	Version      yaml.Node   `yaml:"version"`
 	Groups       []yaml.Node `yaml:"groups"`
+}
+
+// only refuses a field that is none of names: the decoder does so for whole
+// files alone.
+func only(n *yaml.Node, names ...string) error {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if k := n.Content[i]; !slices.Contains(names, k.Value) {
+			return fmt.Errorf("line %d: field %s not found in type policy", k.Line, k.Value)
+		}
+	}
+	return nil
 }
 
 type parser struct{ file string }
@@ -97,20 +119,13 @@ func (p parser) yaml(err error, line int) error {
 	return p.bad(line, what, "")
 }
 
-// strict decodes a node and refuses fields that v does not have.
-func (p parser) strict(n *yaml.Node, v any) error {
-	b, err := yaml.Marshal(n)
-	if err != nil {
-		return p.yaml(err, n.Line)
+// decode reads a node into v, which has the fields names and no others.
+func (p parser) decode(n *yaml.Node, v any, names ...string) error {
+	err := only(n, names...)
+	if err == nil {
+		err = n.Decode(v)
 	}
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(v); err != nil {
-		// Lines in it count from the node's own.
-		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-			k, _ := strconv.Atoi(m[1])
-			return p.yaml(fmt.Errorf("line %d: %s", n.Line+k-1, m[2]), n.Line)
-		}
+	if err != nil {
 		return p.yaml(err, n.Line)
 	}
 	return nil
@@ -123,24 +138,37 @@ func Parse(name string, b []byte) (Policy, error) {
 	if len(b) > maxBytes {
 		return Policy{}, p.bad(1, "the file is larger than 1 MiB", "")
 	}
-	var f file
+	var n, more yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&f); err != nil {
-		if errors.Is(err, io.EOF) {
-			return Policy{}, p.bad(1, "the file is empty", "name an organisation and its groups")
-		}
+	switch err := d.Decode(&n); {
+	case errors.Is(err, io.EOF) || err == nil && len(n.Content) == 0:
+		return Policy{}, p.bad(1, "the file is empty", "name an organisation and its groups")
+	case err != nil:
 		return Policy{}, p.yaml(err, 1)
 	}
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return Policy{}, p.bad(cmp.Or(more.Line, 1), "there is more behind the policy's end", "a file holds one policy: remove the second document (---)")
+	}
+	return ParseNode(name, n.Content[0])
+}
+
+// ParseNode is Parse for a policy that stands in another file, whose lines
+// errors name.
+func ParseNode(name string, n *yaml.Node) (Policy, error) {
+	p := parser{name}
+	var f file
+	if err := p.decode(n, &f, "organisation", "version", "groups"); err != nil {
+		return Policy{}, err
+	}
 	if f.Organisation == "" {
-		return Policy{}, p.bad(1, "organisation is missing", "")
+		return Policy{}, p.bad(n.Line, "organisation is missing", "")
 	}
 	if len(f.Groups) > maxGroups {
 		return Policy{}, p.bad(f.Groups[maxGroups].Line, fmt.Sprintf("more than %d groups", maxGroups), "")
 	}
 	out := Policy{Org: holdfast.OrgID(f.Organisation)}
 	if err := f.Version.Decode(&out.Version); err != nil || out.Version < 1 {
-		return Policy{}, p.bad(f.Version.Line, "version must be a number from 1 on", "count it up with every change: hosts refuse what is not newer than what they have")
+		return Policy{}, p.bad(cmp.Or(f.Version.Line, n.Line), "version must be a number from 1 on", "count it up with every change: hosts refuse what is not newer than what they have")
 	}
 	seen := map[string]bool{}
 	for i := range f.Groups {
@@ -186,10 +214,7 @@ func (p *Policy) CheckPins(name string, exists func(c holdfast.Channel, version 
 
 func (p parser) group(n *yaml.Node) (Group, error) {
 	var f fileGroup
-	if err := n.Decode(&f); err != nil {
-		return Group{}, p.yaml(err, n.Line)
-	}
-	if err := p.strict(n, &fileGroup{}); err != nil {
+	if err := p.decode(n, &f, "name", "where", "channels", "critical", "windows"); err != nil {
 		return Group{}, err
 	}
 	g := Group{Name: f.Name, Where: Selector{Kernel: f.Where.Kernel, Distro: f.Where.Distro, Role: f.Where.Role, Version: f.Where.Agent}}
@@ -267,7 +292,7 @@ var days = map[string]time.Weekday{"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu"
 func (p parser) window(n *yaml.Node) (Window, error) {
 	var f fileWindow
 	var w Window
-	if err := p.strict(n, &f); err != nil {
+	if err := p.decode(n, &f, "days", "from", "to", "zone"); err != nil {
 		return w, err
 	}
 	if f.Zone == "" || f.Zone == "Local" {
