@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func printOutcome(w io.Writer, s sim.Scenario, o sim.Outcome) {
 			fmt.Fprintf(w, "%12s %10d %10d %10d %12.4g\n", p.At, p.Exposed, p.Broken, p.Pending, p.E)
 		}
 	}
-	for _, n := range o.Notes {
+	for _, n := range append(s.Notes, o.Notes...) {
 		fmt.Fprintln(w, n)
 	}
 	fmt.Fprintf(w, "%s", o.Phase)
@@ -130,6 +131,22 @@ func printOutcome(w io.Writer, s sim.Scenario, o sim.Outcome) {
 	fmt.Fprintf(w, "\n%d hosts had the release, %d were broken by it\n", o.Exposed, o.Broken)
 	if s.Fidelity == sim.Exact {
 		fmt.Fprintf(w, "%d of the broken run proven content again, %d need hands\n", o.Returned, o.Hands)
+	}
+	printGroups(w, o.Groups)
+}
+
+// printGroups says who had the release, and when, by what organisations signed.
+func printGroups(w io.Writer, all []sim.GroupOutcome) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%-20s %-24s %8s %8s %12s %12s\n", "organisation", "group", "hosts", "had it", "from", "to")
+	for _, g := range all {
+		from, to := "", ""
+		if g.Had > 0 {
+			from, to = g.First.String(), g.Last.String()
+		}
+		fmt.Fprintf(w, "%-20s %-24s %8d %8d %12s %12s\n", g.Org, cmp.Or(g.Group, "(none)"), g.Hosts, g.Had, from, to)
 	}
 }
 

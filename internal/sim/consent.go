@@ -2,9 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 )
 
@@ -33,27 +36,24 @@ func (c *Consent) String() string {
 	return fmt.Sprintf("policy (%s, at %s) {%s}", c.Road, c.At, text)
 }
 
+// needsHosts reports whether the policy can only be played host by host.
+func (c *Consent) needsHosts() bool {
+	return c.At > 0 || c.Road != ByServer || slices.ContainsFunc(c.Policy.Groups, func(g consent.Group) bool { return len(g.Where.Hosts) > 0 })
+}
+
 // File writes the policy as its organisation would.
 func (c *Consent) File() []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "organisation: %s\nversion: %d\ngroups:\n", c.Policy.Org, c.Policy.Version)
+	fmt.Fprintf(&b, "organisation: %q\nversion: %d\ngroups:\n", c.Policy.Org, c.Policy.Version)
 	for i := range c.Policy.Groups {
 		g := &c.Policy.Groups[i]
-		fmt.Fprintf(&b, "  - name: %s\n", g.Name)
-		var where []string
-		if g.Where.Role != "" {
-			where = append(where, "role: "+g.Where.Role)
-		}
-		if len(g.Where.Hosts) > 0 {
-			where = append(where, fmt.Sprintf("hosts: [%s]", join(g.Where.Hosts)))
-		}
-		fmt.Fprintf(&b, "    where: {%s}\n", strings.Join(where, ", "))
+		fmt.Fprintf(&b, "  - name: %q\n    where: {%s}\n", g.Name, whereText(&g.Where))
 		for _, x := range []struct {
-			name string
-			rule consent.Rule
-		}{{"channels", g.Rules["rules"]}, {"critical", g.Critical["rules"]}} {
-			if x.rule.Track != "" {
-				fmt.Fprintf(&b, "    %s: {rules: {%s}}\n", x.name, ruleText(x.rule))
+			name  string
+			rules map[holdfast.Channel]consent.Rule
+		}{{"channels", g.Rules}, {"critical", g.Critical}} {
+			if rules := rulesText(x.rules); rules != "" {
+				fmt.Fprintf(&b, "    %s: {%s}\n", x.name, rules)
 			}
 		}
 		if len(g.Windows) > 0 {
@@ -73,6 +73,33 @@ func (c *Consent) File() []byte {
 	return []byte(b.String())
 }
 
+func whereText(s *consent.Selector) string {
+	var parts []string
+	for _, x := range []struct{ name, value string }{{"kernel", s.Kernel}, {"distro", s.Distro}, {"role", s.Role}, {"agent", s.Version}} {
+		if x.value != "" {
+			parts = append(parts, fmt.Sprintf("%s: %q", x.name, x.value))
+		}
+	}
+	if len(s.Hosts) > 0 {
+		var ids []string
+		for _, id := range s.Hosts {
+			ids = append(ids, strconv.Quote(string(id)))
+		}
+		parts = append(parts, fmt.Sprintf("hosts: [%s]", strings.Join(ids, ", ")))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func rulesText(rules map[holdfast.Channel]consent.Rule) string {
+	var parts []string
+	for _, c := range holdfast.Channels {
+		if r, ok := rules[c]; ok && r.Track != "" {
+			parts = append(parts, fmt.Sprintf("%s: {%s}", c, ruleText(r)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 func ruleText(r consent.Rule) string {
 	s := fmt.Sprintf("track: %s", r.Track)
 	switch r.Track {
@@ -86,12 +113,4 @@ func ruleText(r consent.Rule) string {
 
 func clockText(d time.Duration) string {
 	return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
-}
-
-func join[T ~string](all []T) string {
-	var s []string
-	for _, x := range all {
-		s = append(s, string(x))
-	}
-	return strings.Join(s, ", ")
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -8,57 +9,8 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
+	"github.com/holdfast-security/holdfast/internal/language/consent"
 )
-
-// Outcome is how a run ended.
-type Outcome struct {
-	Seed  uint64         `json:"seed"`
-	Phase holdfast.Phase `json:"phase"`
-	Why   string         `json:"why,omitempty"`
-	// Exposed counts hosts that were drawn for the release, Broken those the
-	// fault broke, detected or not.
-	Exposed int `json:"exposed"`
-	Broken  int `json:"broken"`
-	// Excess is what a raised crash rate added.
-	Excess int `json:"excess"`
-	// Decided is when the release was recalled or complete; 0 if neither.
-	Decided time.Duration `json:"decided_ns"`
-	// Reached99 is when 99 % of the reachable hosts had the release.
-	Reached99 time.Duration `json:"reached_99_ns"`
-	Evidence  float64       `json:"evidence"`
-	Peak      float64       `json:"peak"`
-	Steps     int           `json:"steps"`
-	Events    int           `json:"events"`
-	// Played host by host: broken hosts on proven content again, hosts that
-	// need hands (nothing runs, or the release still does after its recall),
-	// and why loaders refused offers.
-	Returned int            `json:"returned,omitempty"`
-	Hands    int            `json:"hands,omitempty"`
-	Refused  map[string]int `json:"refused,omitempty"`
-	// Control counts what came of organisations' policies, host by host: offers
-	// that a policy held back, comparisons that waited for a window, releases
-	// taken under a policy, and recalls of what it would have held.
-	Control map[string]int `json:"control,omitempty"`
-	// Shown is the share of steps after which the report to people agreed with
-	// what the simulator knows, and LeastHU the smallest hU it showed; of goal
-	// G7's runs only.
-	Shown   float64          `json:"shown,omitempty"`
-	LeastHU float64          `json:"least_hu,omitempty"`
-	Slowest time.Duration    `json:"-"` // the slowest decision, wall clock
-	Curve   []Point          `json:"curve,omitempty"`
-	State   rollout.State    `json:"-"`
-	Last    rollout.Snapshot `json:"-"`
-	Notes   []string         `json:"notes,omitempty"`
-}
-
-// Point is one step of a run's curve.
-type Point struct {
-	At      time.Duration `json:"at_ns"`
-	Exposed int           `json:"exposed"`
-	Broken  int           `json:"broken"`
-	Pending int           `json:"pending"`
-	E       float64       `json:"e"`
-}
 
 // begin of virtual time.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -85,6 +37,7 @@ func (c *counts) play(look func()) (Outcome, error) {
 		}
 	}
 	c.out.State, c.out.Last = c.state, c.snapshot
+	c.tellGroups()
 	return c.out, nil
 }
 
@@ -109,6 +62,8 @@ type counts struct {
 	held    []rollout.Event // that an outage keeps from being heard
 	seq     int64
 	normals map[hazardKey][]hazard
+	begins  time.Time // when the release is approved
+	allowed map[holdfast.OrgID]*consent.Policy
 	opens   []time.Duration // when the soak of each ring has passed
 	seen    []rollout.Group // room for what is observed
 	pools   []int           // room for a draw
@@ -126,6 +81,8 @@ type group struct {
 	stratum holdfast.Stratum // as merged
 	cell    holdfast.Stratum // its own, if merged
 	online  int
+	say     *say // of its organisation; nil: nothing
+	home    int  // the ring that it goes with
 
 	plain    int       // untreated, in no window and no slow observation
 	watched  []*cohort // untreated controls after their fast window
@@ -134,6 +91,8 @@ type group struct {
 	away     []returning
 	faulty   []int // by fault, untreated
 	treated  int
+
+	first, latest time.Duration // when one was treated
 }
 
 // untreated counts the hosts without the release.
@@ -206,10 +165,14 @@ func newCounts(p rollout.Policy, w World) (*counts, error) {
 	if w.Tick <= 0 {
 		w.Tick = p.Heartbeat / 4
 	}
-	p.Signed = epoch
-	c := &counts{policy: p, world: w, random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}, within: map[place][]int{}, normals: map[hazardKey][]hazard{}}
+	begins := w.Begins
+	if begins.IsZero() {
+		begins = epoch
+	}
+	p.Signed, w.Version = begins.Add(-w.Signed), cmp.Or(w.Version, NewVersion)
+	c := &counts{policy: p, world: w, begins: begins, allowed: w.allowed(), random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}, within: map[place][]int{}, normals: map[hazardKey][]hazard{}}
 	for i := range p.Rings {
-		c.opens = append(c.opens, p.Rings.Opens(i, epoch).Sub(epoch))
+		c.opens = append(c.opens, p.Rings.Opens(i, p.Signed).Sub(begins))
 	}
 	c.out.Seed = w.Seed
 	merged := Merged(w.Kinds)
@@ -237,7 +200,7 @@ func (c *counts) addKind(i int, stratum holdfast.Stratum) {
 			n = binomial(c.random, left, (through-from)/(1-from))
 		}
 		on := hypergeometric(c.random, left, leftOnline, n)
-		g := group{kind: i, ring: ring, stratum: stratum, online: on, plain: on, faulty: make([]int, len(c.world.Faults))}
+		g := group{kind: i, ring: ring, home: ring, stratum: stratum, online: on, plain: on, faulty: make([]int, len(c.world.Faults))}
 		if stratum != k.Stratum {
 			g.cell = k.Stratum
 		}
@@ -259,6 +222,7 @@ func (c *counts) addKind(i int, stratum holdfast.Stratum) {
 // prove clean; then the controller decides.
 func (c *counts) step() {
 	deaf := c.serverOut()
+	c.consult()
 	c.come()
 	c.cutOffs()
 	if !deaf {
@@ -299,7 +263,7 @@ func (c *counts) decide(deaf bool) {
 		c.restart()
 	}
 	began := time.Now()
-	c.state, c.actions = rollout.Decide(&c.policy, c.state, c.snapshot, epoch.Add(c.now))
+	c.state, c.actions = rollout.Decide(&c.policy, c.state, c.snapshot, c.time())
 	c.out.Slowest = max(c.out.Slowest, time.Since(began))
 	if !deaf {
 		c.events = c.events[:0]
@@ -373,6 +337,9 @@ func (c *counts) measure() {
 		o.Curve = append(o.Curve, Point{At: c.now, Exposed: o.Exposed, Broken: o.Broken, Pending: pending, E: o.Evidence})
 	}
 }
+
+// time is the moment by the clock.
+func (c *counts) time() time.Time { return c.begins.Add(c.now) }
 
 func (c *counts) over() bool {
 	p := c.state.Phase

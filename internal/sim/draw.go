@@ -14,7 +14,7 @@ func (c *counts) drawAll() {
 	kept := c.grants[:0]
 	for i := range c.grants {
 		g := &c.grants[i]
-		if !epoch.Add(c.now).Before(g.admit.Until) {
+		if !c.time().Before(g.admit.Until) {
 			continue // what was not drawn by then is void
 		}
 		asked := c.now - g.since
@@ -37,10 +37,7 @@ func (c *counts) draw(g *grant, share float64) {
 	pools := c.pools[:0]
 	all := 0
 	for _, i := range g.members {
-		n := c.groups[i].waiting()
-		if a.Redraw {
-			n += c.groups[i].inWindow
-		}
+		n := c.asking(&c.groups[i], a)
 		pools, all = append(pools, n), all+n
 	}
 	c.pools = pools
@@ -64,7 +61,7 @@ func (c *counts) draw(g *grant, share float64) {
 
 func (c *counts) matches(g *group, a *rollout.Admit) bool {
 	k := &c.world.Kinds[g.kind]
-	return g.ring >= a.Ring && g.ring <= a.Through && g.stratum == a.Stratum && k.Org == a.Org &&
+	return g.home >= a.Ring && g.home <= a.Through && g.stratum == a.Stratum && k.Org == a.Org &&
 		(a.Cell == "" || a.Cell == k.Stratum)
 }
 
@@ -97,6 +94,10 @@ func (c *counts) enter(group, at, n, treat int) {
 	}
 	row.Treated.Drawn += treat
 	c.out.Exposed += treat
+	if g.treated == 0 {
+		g.first = c.now
+	}
+	g.latest = c.now
 	x := cohort{cell: at, group: group, treated: true, drawn: c.now, n: treat}
 	untreated := g.untreated()
 	g.treated += treat

@@ -33,7 +33,7 @@ func (c *counts) harm(at int, treated bool, kind holdfast.HarmKind, drawn time.D
 	for range n {
 		e := rollout.Event{
 			Block: row.Block, Ring: row.Ring, Org: row.Org, Stratum: row.Stratum, Cell: row.Cell,
-			Treated: treated, Kind: kind, First: true, At: epoch.Add(c.now), After: c.now - drawn,
+			Treated: treated, Kind: kind, First: true, At: c.time(), After: c.now - drawn,
 		}
 		if deaf {
 			c.held = append(c.held, e)
@@ -195,10 +195,11 @@ func (c *counts) observeGroups() []rollout.Group {
 	for i := range c.groups {
 		g := &c.groups[i]
 		k := &c.world.Kinds[g.kind]
-		x := rollout.Group{Ring: g.ring, Org: k.Org, Stratum: g.stratum, Cell: g.cell, Eligible: g.online}
-		if c.now >= c.opens[g.ring] {
+		x := rollout.Group{Ring: g.home, Org: k.Org, Stratum: g.stratum, Cell: g.cell, Eligible: g.online}
+		if c.now >= c.opens[g.home] {
 			x.Waiting, x.Watching = g.waiting(), g.inWindow
 		}
+		g.say.tell(g, &x, c.time())
 		out = append(out, x)
 	}
 	c.seen = out

@@ -32,6 +32,10 @@ func ParseScenario(file string, b []byte) (Scenario, error) {
 		}
 		return Scenario{}, s.yamlError(err)
 	}
+	var more yaml.Node
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return Scenario{}, s.bad(more.Line, "there is more behind the scenario's end", "a file holds one scenario: remove the second document (---)")
+	}
 	return s.scenario()
 }
 
@@ -89,8 +93,11 @@ func (s *scenarioReader) scenario() (Scenario, error) {
 	if err := s.happenings(&out.World, kinds, out.Policy.Heartbeat); err != nil {
 		return out, err
 	}
+	if err := s.policies(&out.World); err != nil {
+		return out, err
+	}
 	s.exactOnly(&out.World)
-	out.limits = s.limits
+	out.limits, out.Notes = s.limits, idle(&out.World)
 	return out, nil
 }
 
@@ -225,6 +232,8 @@ func (s *scenarioReader) fleet() ([]Kind, error) {
 				}
 			}
 			name = strings.Join(parts, "|")
+		} else if strings.Count(name, "|") != 3 {
+			return nil, s.bad(v.line, fmt.Sprintf("%q is not a stratum", name), `write "kernel|distro|agent|role", or each by its own field`)
 		}
 		kind := Kind{Org: holdfast.OrgID(cmp.Or(k.Organisation, string(holdfast.DefaultOrg))), Stratum: holdfast.Stratum(name), Hosts: k.Hosts, Offline: k.Offline, Silence: float64(k.Silence), Crash: float64(k.Crash)}
 		if kind.Silence == 0 {
@@ -289,9 +298,9 @@ func (s *scenarioReader) where(line int, x selector, kinds []Kind) (func(*Kind) 
 	}
 	is := func(want, got string) bool { return want == "" || want == got }
 	f := func(k *Kind) bool {
-		parts := append(strings.SplitN(string(k.Stratum), "|", 4), "", "", "", "")
+		a := k.Attributes()
 		return is(x.Organisation, string(k.Org)) && is(x.Stratum, string(k.Stratum)) &&
-			is(x.Kernel, parts[0]) && is(x.Distro, parts[1]) && is(x.Agent, parts[2]) && is(x.Role, parts[3])
+			is(x.Kernel, a.Kernel) && is(x.Distro, a.Distro) && is(x.Agent, a.Version) && is(x.Role, a.Role)
 	}
 	for i := range kinds {
 		if f(&kinds[i]) {

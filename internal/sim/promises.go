@@ -43,7 +43,7 @@ func (c *counts) promises() error {
 			return bad(3, "hosts are admitted while the control plane is deaf")
 		case c.state.Rings[admit.Ring].Opened.IsZero():
 			return bad(1, "ring %d is admitted before it opened", admit.Ring)
-		case epoch.Add(c.now).Before(c.policy.Rings.Opens(admit.Ring, c.policy.Signed)):
+		case c.time().Before(c.policy.Rings.Opens(admit.Ring, c.policy.Signed)):
 			return bad(1, "ring %d is admitted before its soak passed", admit.Ring)
 		}
 	}

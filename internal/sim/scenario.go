@@ -19,6 +19,7 @@ type Scenario struct {
 	Fidelity Fidelity // as the file asks for
 	Policy   rollout.Policy
 	World    World
+	Notes    []string // what is odd about it, though it can be played
 
 	file   string
 	limits []limit
@@ -75,7 +76,7 @@ func (x *value[T]) UnmarshalYAML(n *yaml.Node) error {
 // known refuses a field that a struct does not have: the decoder does so only
 // where no type decodes itself.
 func known(n *yaml.Node, t reflect.Type) error {
-	if n.Kind != yaml.MappingNode || t.Kind() != reflect.Struct {
+	if n.Kind != yaml.MappingNode || t.Kind() != reflect.Struct || t == reflect.TypeFor[yaml.Node]() {
 		return nil
 	}
 	fields := map[string]reflect.Type{}
@@ -145,6 +146,18 @@ func (o *offset) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
+// moment is a point in time, "2026-07-04T20:00:00Z".
+type moment struct{ time.Time }
+
+func (m *moment) UnmarshalYAML(n *yaml.Node) error {
+	t, err := time.Parse(time.RFC3339, n.Value)
+	if err != nil || t.Year() < 2000 || t.Year() > 2200 {
+		return fmt.Errorf("line %d: %q is not a moment such as 2026-07-04T20:00:00Z, between the years 2000 and 2200", n.Line, n.Value)
+	}
+	m.Time = t
+	return nil
+}
+
 const maxSkew = 30 * 24 * time.Hour
 
 type scenarioFile struct {
@@ -181,9 +194,16 @@ type scenarioFile struct {
 			Through portion `yaml:"through"`
 			Soak    length  `yaml:"soak"`
 		}] `yaml:"rings"`
+		Critical bool          `yaml:"critical"`
+		Signed   value[length] `yaml:"signed"` // so long before it is approved
+		Version  value[string] `yaml:"version"`
+		Before   value[string] `yaml:"before"`
 	} `yaml:"release"`
 	Faults  []value[oneFault]  `yaml:"faults"`
 	Outages []value[oneOutage] `yaml:"outages"`
+
+	Begins   value[moment]      `yaml:"begins"`
+	Policies []value[onePolicy] `yaml:"policies"`
 }
 
 type selector struct {

@@ -37,7 +37,7 @@ func (s *shown) look() {
 	if s.state.Schema == 0 {
 		return
 	}
-	r := rollout.Describe(&s.policy, s.state, s.snapshot, epoch.Add(s.now))
+	r := rollout.Describe(&s.policy, s.state, s.snapshot, s.time())
 	for i := range s.snapshot.Events {
 		e := &s.snapshot.Events[i]
 		late := s.policy.Fast

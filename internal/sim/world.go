@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -28,7 +29,7 @@ type World struct {
 	StopAtRecall bool
 
 	// What follows happens to single hosts and messages, which only package
-	// exact plays: Counts refuses it.
+	// exact plays: Counts refuses it, up to Halt.
 
 	// Takeover makes another node lead after a step, with this probability,
 	// while the one before does not know it yet; StoreFails loses a
@@ -40,13 +41,21 @@ type World struct {
 	// Halt is when a person halts the release, after it was approved; never if
 	// zero.
 	Halt time.Duration
-	// Consents is what organisations sign about their hosts. Critical is what
-	// the publishers signed the release as, and Signed how long before it is
-	// approved.
-	Consents []Consent
-	Critical bool
-	Signed   time.Duration
+	// Consents is what organisations sign about their hosts, which counts play
+	// as far as it needs no single host. Critical is what the publishers signed
+	// the release as, and Signed how long before it is approved. Begins is the
+	// moment of that, by which maintenance windows open; some midnight if zero.
+	// Version is released, and Before runs until then.
+	Consents        []Consent
+	Critical        bool
+	Signed          time.Duration
+	Begins          time.Time
+	Version, Before string
 }
+
+// The versions of what is released and of what runs before it, which a pin can
+// name, unless a world says others.
+const NewVersion, OldVersion = "2", "1"
 
 // Messages says what becomes of a message between a host and the control
 // plane, by probability.
@@ -93,8 +102,8 @@ func (w *World) needsHosts() string {
 		return "hostile hosts"
 	case w.Halt > 0:
 		return "a person who halts"
-	case len(w.Consents) > 0 || w.Critical || w.Signed > 0:
-		return "what organisations allow"
+	case slices.ContainsFunc(w.Consents, func(c Consent) bool { return c.needsHosts() }):
+		return "a policy that comes while the release is under way, or past the server, or that names hosts"
 	}
 	for i := range w.Faults {
 		if w.Faults[i].CutOff {
@@ -114,6 +123,15 @@ type Kind struct {
 	// silent for a while within ten heartbeats, and crash.
 	Silence, Crash float64
 }
+
+// Attributes are what the hosts of a kind say of themselves.
+func (k *Kind) Attributes() holdfast.Attributes {
+	parts := append(strings.SplitN(string(k.Stratum), "|", 4), "", "", "")
+	return holdfast.Attributes{Kernel: parts[0], Distro: parts[1], Version: parts[2], Role: parts[3]}
+}
+
+// HostName names the nth host of a fleet, in the order of its kinds.
+func HostName(n int) holdfast.HostID { return holdfast.HostID(fmt.Sprintf("host-%05d", n)) }
 
 // Fault is what the release does to some hosts.
 type Fault struct {

@@ -70,18 +70,27 @@ func (w *world) outside(p *consent.Policy, h *host, at time.Time) string {
 
 func groupsOf(p *consent.Policy, h *host) (in []*consent.Group) {
 	for i := range p.Groups {
-		g := &p.Groups[i]
-		if (g.Where.Role == "" || g.Where.Role == h.attr.Role) && (len(g.Where.Hosts) == 0 || slices.Contains(g.Where.Hosts, h.id)) {
+		g, is := &p.Groups[i], true
+		for _, x := range [][2]string{{g.Where.Kernel, h.attr.Kernel}, {g.Where.Distro, h.attr.Distro}, {g.Where.Role, h.attr.Role}, {g.Where.Version, h.attr.Version}} {
+			is = is && (x[0] == "" || x[0] == x[1])
+		}
+		if is && (len(g.Where.Hosts) == 0 || slices.Contains(g.Where.Hosts, h.id)) {
 			in = append(in, g)
 		}
 	}
 	return in
 }
 
-// covers reads a window off the clock on the wall. No clock is changed during a
-// played world.
+// covers reads a window off the clock on the wall. What it shows for the second
+// time, because it was put back, changes nothing.
 func covers(x *consent.Window, at time.Time) bool {
 	local := at.In(x.Zone)
+	if changed, _ := local.ZoneBounds(); !changed.IsZero() {
+		_, was := changed.Add(-1).Zone()
+		if _, is := local.Zone(); at.Before(changed.Add(time.Duration(was-is) * time.Second)) {
+			local = changed.Add(-1)
+		}
+	}
 	clock := time.Duration(local.Hour())*time.Hour + time.Duration(local.Minute())*time.Minute + time.Duration(local.Second())*time.Second
 	today, yesterday := local.Weekday(), (local.Weekday()+6)%7
 	if x.From < x.To {

@@ -24,6 +24,8 @@ func anyConsents(r *rand.Rand, w *sim.World) {
 	w.Halt = time.Duration(pick(0, 15, 35) * float64(time.Second))
 	w.Critical = r.IntN(3) == 0
 	w.Signed = time.Duration(pick(0, 0, 5, 72*3600-15) * float64(time.Second))
+	// Twenty seconds before midnight, before clocks are put forward, or back.
+	w.Begins = []time.Time{epoch, epoch, time.Date(2026, 3, 29, 0, 59, 40, 0, time.UTC), time.Date(2026, 10, 25, 0, 59, 40, 0, time.UTC), time.Date(2026, 9, 6, 3, 59, 40, 0, time.UTC)}[r.IntN(5)]
 	orgs := map[holdfast.OrgID]bool{}
 	for _, k := range w.Kinds {
 		if orgs[k.Org] {
@@ -44,7 +46,7 @@ func anyConsents(r *rand.Rand, w *sim.World) {
 					c.Policy.Groups = []consent.Group{{Name: "all", Rules: map[holdfast.Channel]consent.Rule{holdfast.Rules: {Track: consent.Early}}}}
 					break
 				}
-				c.Policy.Groups = append(c.Policy.Groups, anyGroup(r, n))
+				c.Policy.Groups = append(c.Policy.Groups, anyGroup(r, n, w.Begins))
 			}
 			w.Consents = append(w.Consents, c)
 			at += time.Duration(pick(1, 3, 8, 20) * float64(time.Second))
@@ -52,12 +54,14 @@ func anyConsents(r *rand.Rand, w *sim.World) {
 	}
 }
 
-func anyGroup(r *rand.Rand, n int) consent.Group {
+func anyGroup(r *rand.Rand, n int, begins time.Time) consent.Group {
 	g := consent.Group{Name: fmt.Sprintf("group-%d", n), Rules: map[holdfast.Channel]consent.Rule{}, Critical: map[holdfast.Channel]consent.Rule{}}
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 0:
-		g.Where.Role = []string{"server", "laptop"}[r.IntN(2)]
+		g.Where.Kernel = []string{"6.1", "6.8"}[r.IntN(2)]
 	case 1:
+		g.Where.Role = []string{"server", "laptop"}[r.IntN(2)]
+	case 2:
 		for i := range 40 {
 			if r.IntN(2) == 0 {
 				g.Where.Hosts = append(g.Where.Hosts, holdfast.HostID(fmt.Sprintf("host-%05d", i)))
@@ -79,22 +83,25 @@ func anyGroup(r *rand.Rand, n int) consent.Group {
 	g.Critical[holdfast.Rules] = []consent.Rule{{}, {Track: consent.Early}, {Track: consent.General}, {Track: consent.Delay, Delay: late}}[r.IntN(4)]
 	if r.IntN(3) == 0 {
 		for range 1 + r.IntN(2) {
-			g.Windows = append(g.Windows, anyWindow(r))
+			g.Windows = append(g.Windows, anyWindow(r, begins))
 		}
 	}
 	return g
 }
 
-// anyWindow opens or closes when a world's midnight comes, wherever its clocks
-// hang, or is open all the while, or not at all.
-func anyWindow(r *rand.Rand) consent.Window {
-	zone, err := time.LoadLocation([]string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York"}[r.IntN(4)])
+// anyWindow opens or closes twenty seconds after a world begins, or around
+// then, or is open all the while, or not at all.
+func anyWindow(r *rand.Rand, begins time.Time) consent.Window {
+	zone, err := time.LoadLocation([]string{"UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York", "America/Santiago"}[r.IntN(5)])
 	if err != nil {
 		panic(err)
 	}
-	from := epoch.Truncate(time.Hour).Add(time.Hour).Add([]time.Duration{0, -30 * time.Minute, -time.Hour, 5 * time.Hour}[r.IntN(4)]).In(zone)
+	from := begins.Add(20 * time.Second).Add([]time.Duration{0, -30 * time.Minute, -time.Hour, 5 * time.Hour}[r.IntN(4)]).In(zone)
 	to := from.Add([]time.Duration{time.Hour, 23 * time.Hour}[r.IntN(2)])
 	w := consent.Window{Zone: zone, From: sinceMidnight(from), To: sinceMidnight(to)}
+	if w.To == w.From { // a day of 23 hours
+		w.To = (w.To + time.Hour) % (24 * time.Hour)
+	}
 	w.Days[from.Weekday()] = true
 	return w
 }

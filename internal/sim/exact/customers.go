@@ -34,7 +34,11 @@ func (w *world) draftPolicies() error {
 	w.customers.byServer, w.customers.byFile = map[holdfast.OrgID]int{}, map[holdfast.OrgID]int{}
 	for i := range w.Consents {
 		c := &w.Consents[i]
-		env, err := dsse.Sign(consent.PayloadType, c.File(), keyOf(c.Policy.Org, c.Road))
+		file := c.File()
+		if _, err := consent.Parse("policy of "+string(c.Policy.Org), file); err != nil {
+			return err // nobody would keep to it
+		}
+		env, err := dsse.Sign(consent.PayloadType, file, keyOf(c.Policy.Org, c.Road))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package exact
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -88,15 +89,19 @@ func newWorld(ctx context.Context, p rollout.Policy, config sim.World) (*world, 
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	if config.Begins.IsZero() {
+		config.Begins = epoch
+	}
+	config.Version, config.Before = cmp.Or(config.Version, sim.NewVersion), cmp.Or(config.Before, sim.OldVersion)
 	w := &world{
-		World: config, policy: p, now: epoch, begins: epoch, tick: p.Heartbeat / 4, random: rand.New(rand.NewPCG(config.Seed, 11)), store: newMemory(),
+		World: config, policy: p, now: config.Begins, begins: config.Begins, tick: p.Heartbeat / 4, random: rand.New(rand.NewPCG(config.Seed, 11)), store: newMemory(),
 		good: holdfast.DigestOf([]byte("good")), bad: holdfast.DigestOf([]byte("bad")), away: make([]bool, len(config.Outage)),
 		guardPolicy: guard.Policy{Probation: 5 * p.Heartbeat, ProbationEvents: 10, Loop: 3, LoopWindow: 15 * p.Heartbeat},
 	}
 	w.out.Seed, w.out.Refused, w.out.Control = config.Seed, map[string]int{}, map[string]int{}
 	if w.regresses() {
 		// What is normal must be known first: a window of undisturbed hosts.
-		w.begins = epoch.Add(25 * p.Heartbeat)
+		w.now = w.begins.Add(-25 * p.Heartbeat)
 	}
 	if err := w.publish(); err != nil {
 		return nil, err
@@ -141,7 +146,7 @@ func (w *world) publish() error {
 	key := ed25519.NewKeyFromSeed(seed)
 	build := holdfast.DigestOf([]byte("worker"))
 	env, err := attest.Sign(holdfast.Verdict{
-		Bundle: w.bad, Channel: holdfast.Rules, Started: epoch, Finished: epoch,
+		Bundle: w.bad, Channel: holdfast.Rules, Started: w.now, Finished: w.now,
 		Builds: []holdfast.BuildVerdict{{Build: build, Version: "1.0", Passed: true}},
 	}, key)
 	if err != nil {
@@ -151,17 +156,17 @@ func (w *world) publish() error {
 	w.view = &tuf.View{
 		Policy: tuf.Policy{Domain: tuf.Drill, Rehearsal: []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, RehearsalThreshold: 1},
 		Releases: map[holdfast.Digest]tuf.Release{
-			w.good: {Channel: holdfast.Rules, Digest: w.good, Version: "1", Sequence: 1, Rings: w.policy.Rings, Signed: epoch.Add(-24 * time.Hour), Domain: tuf.Drill},
-			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: "2", Sequence: 2, Rings: w.policy.Rings, Signed: w.signed(), Critical: w.Critical, Domain: tuf.Drill},
+			w.good: {Channel: holdfast.Rules, Digest: w.good, Version: w.Before, Sequence: 1, Rings: w.policy.Rings, Signed: w.begins.AddDate(0, -1, 0), Domain: tuf.Drill},
+			w.bad:  {Channel: holdfast.Rules, Digest: w.bad, Version: w.World.Version, Sequence: 2, Rings: w.policy.Rings, Signed: w.signed(), Critical: w.Critical, Domain: tuf.Drill},
 		},
-		Approvals: map[string][]tuf.Approval{}, Expires: epoch.AddDate(1, 0, 0),
+		Approvals: map[string][]tuf.Approval{}, Expires: w.begins.Add(w.Until).AddDate(1, 0, 0),
 	}
-	b := holdfast.Bundle{Channel: holdfast.Rules, Version: "2", Digest: w.bad, Size: 1, Created: epoch}
+	b := holdfast.Bundle{Channel: holdfast.Rules, Version: w.World.Version, Digest: w.bad, Size: 1, Created: w.now}
 	w.store.releases[release] = holdfast.Release{
 		ID: release, Org: holdfast.DefaultOrg, Bundle: b, Profile: w.policy.Profile, Rings: w.policy.Rings,
-		Signed: w.signed(), Created: epoch, By: "ada",
+		Signed: w.signed(), Created: w.now, By: "ada",
 	}
-	w.store.rollouts[release] = stored{Rollout: holdfast.Rollout{Release: release, Phase: holdfast.Waiting, Updated: epoch}}
+	w.store.rollouts[release] = stored{Rollout: holdfast.Rollout{Release: release, Phase: holdfast.Waiting, Updated: w.now}}
 	return nil
 }
 
@@ -360,6 +365,9 @@ func (w *world) finish() {
 		}
 		if h.lie == "" && !h.offline && h.needsHands(w) {
 			o.Hands++
+		}
+		if len(w.Consents) > 0 && !h.offline {
+			h.tellGroup(w)
 		}
 	}
 }

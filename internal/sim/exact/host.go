@@ -39,6 +39,7 @@ type host struct {
 
 	leases map[string]bool // carried out
 	had    bool            // it has run the release
+	since  time.Duration   // when it first did
 	broken time.Time       // when the release first broke it
 	proved bool            // it had passed its probation by then
 	died   bool            // a worker of it died, for whatever reason
@@ -71,7 +72,7 @@ func (w *world) enrol() error {
 			h.offline = n < k.Offline
 			h.tell(w, guard.Event{Kind: guard.Started, Boot: "boot-" + string(h.id)})
 			w.hosts = append(w.hosts, h)
-			w.store.hosts[h.id] = holdfast.Host{ID: h.id, Org: k.Org, Attributes: h.attr, Enrolled: epoch, Report: h.state.Status().Report()}
+			w.store.hosts[h.id] = holdfast.Host{ID: h.id, Org: k.Org, Attributes: h.attr, Enrolled: w.now, Report: h.state.Status().Report()}
 		}
 	}
 	if len(w.hosts) == 0 {
@@ -81,12 +82,9 @@ func (w *world) enrol() error {
 }
 
 func (w *world) newHost(k *sim.Kind) *host {
-	f := k.Stratum.Factors()
-	h := &host{id: holdfast.HostID(fmt.Sprintf("host-%05d", len(w.hosts))), kind: k, workers: map[guard.Slot]*worker{}, leases: map[string]bool{}, read: map[int]bool{}}
-	h.attr = holdfast.Attributes{
-		Hostname: string(h.id), OS: "linux", Arch: "amd64", Build: holdfast.DigestOf([]byte("worker")),
-		Kernel: level(f[0]), Distro: level(f[1]), Version: level(f[2]), Role: level(f[3]),
-	}
+	h := &host{id: sim.HostName(len(w.hosts)), kind: k, workers: map[guard.Slot]*worker{}, leases: map[string]bool{}, read: map[int]bool{}}
+	h.attr = k.Attributes()
+	h.attr.Hostname, h.attr.OS, h.attr.Arch, h.attr.Build = string(h.id), "linux", "amd64", holdfast.DigestOf([]byte("worker"))
 	h.state = guard.Fresh()
 	h.state.Current = holdfast.Generation{holdfast.Rules: w.good}
 	of := func(where func(*sim.Kind) bool) bool { return where == nil || where(k) }
@@ -115,15 +113,6 @@ func (w *world) newHost(k *sim.Kind) *host {
 
 // part is what a step is of the ten heartbeats that rates count for.
 func (w *world) part() float64 { return float64(w.tick) / float64(10*w.policy.Heartbeat) }
-
-func level(s string) string {
-	for i := range s {
-		if s[i] == '=' {
-			return s[i+1:]
-		}
-	}
-	return s
-}
 
 // clock is the time as the host has it.
 func (h *host) clock(w *world) time.Time { return w.now.Add(h.skew) }
@@ -275,7 +264,9 @@ func (h *host) fail(w *world, p *worker) {
 func (h *host) observe(w *world) {
 	g, _ := h.state.Running()
 	if g[holdfast.Rules] == w.bad {
-		h.had = true
+		if !h.had {
+			h.had, h.since = true, w.since()
+		}
 	} else if !h.broken.IsZero() && h.back.IsZero() && h.running() {
 		h.back = w.now
 		h.note(w, "proven content runs again")
@@ -290,6 +281,18 @@ func (h *host) running() bool {
 		}
 	}
 	return false
+}
+
+// tellGroup adds the host to the group of the policy that it keeps to.
+func (h *host) tellGroup(w *world) {
+	name, had := "", 0
+	if h.consent != nil {
+		name = h.consent.GroupOf(h.id, &h.attr)
+	}
+	if h.had {
+		had = 1
+	}
+	w.out.Tell(h.kind.Org, name, 1, had, h.since, h.since)
 }
 
 func (h *host) needsHands(w *world) bool {
