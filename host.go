@@ -49,8 +49,18 @@ type Host struct {
 	Connected  bool       `json:"connected"`
 	Report     HostReport `json:"report"`
 	Serial     string     `json:"serial"`                  // of its current client certificate, hexadecimal
-	Revoked    bool       `json:"revoked,omitempty"`       // its certificate is no longer accepted
+	Revoked    bool       `json:"revoked,omitempty"`       // its key is no longer accepted, see Revocation
 	NoCanary   bool       `json:"do_not_canary,omitempty"` // never among the first of a release
+}
+
+// Revocation ends a host's identity: its machine was stolen, say, or retired. It
+// is final, as nobody can know in whose hands the key has been; a machine that
+// comes back enrols with a new one, and is another host.
+type Revocation struct {
+	Host   HostID    `json:"host"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
 }
 
 // HostReport is the state a host reports of itself. Running, attempted and

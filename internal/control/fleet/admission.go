@@ -242,7 +242,7 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 	h, r := s.host, s.release
 	if a := s.current(); a != nil {
 		if h.Revoked {
-			f.leave(a, "retired", at)
+			f.leave(a, "revoked", at)
 		}
 		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() &&
 			h.heard.Equal(at) && !f.outages.open && !h.Report.Probation &&
@@ -292,15 +292,25 @@ func (f *Fleet) lapse(s *seat, at time.Time) {
 }
 
 // returned notices that a host cannot have a recalled release any more: it
-// says that it runs something else, later than any lease could have lasted.
+// says that it runs something else, later than any lease could have lasted. One
+// that was revoked says nothing any more, and is not waited for.
 func (f *Fleet) returned(s *seat, at time.Time) {
 	a, r := s.treated, s.release
 	if a != nil && s.settled && !r.recalled(s.host.Org) {
 		// Two people overrode the recall: the host may be drawn again.
+		if a.Returned.IsZero() {
+			r.kept--
+		}
 		s.treated, s.settled = nil, false
 		return
 	}
 	if a == nil || s.settled || !r.recalled(s.host.Org) {
+		return
+	}
+	if s.host.Revoked {
+		s.settled = true // nobody can call it back
+		r.outstanding--
+		r.kept++
 		return
 	}
 	if s.host.heard.After(r.RecalledAt.Add(f.clock.Lease)) && s.host.Report.Running[r.Channel] != r.Digest {

@@ -13,8 +13,8 @@ import (
 // was carried out is not. A digest that the host shunned, or that was halted,
 // is never offered.
 func (f *Fleet) Desired(id holdfast.HostID, at time.Time) (holdfast.Offer, bool) {
-	h := f.hosts[id]
-	if h == nil || h.Revoked {
+	h := f.heeded(id)
+	if h == nil {
 		return holdfast.Offer{}, false
 	}
 	for _, s := range h.seats {
@@ -107,8 +107,8 @@ func (h *host) observedFor(a *admission) time.Duration { return h.heard.Sub(a.At
 // Renew answers a host that is about to activate an offer: until when it may,
 // or Conflict if it may not any more.
 func (f *Fleet) Renew(id holdfast.HostID, lease string, at time.Time) (time.Time, error) {
-	h := f.hosts[id]
-	if h == nil || h.Revoked {
+	h := f.heeded(id)
+	if h == nil {
 		return time.Time{}, holdfast.Errorf(holdfast.Denied, "host %s is not enrolled, or was revoked", id)
 	}
 	for _, s := range h.seats {
@@ -136,6 +136,15 @@ func (f *Fleet) Outstanding(id holdfast.ReleaseID) int {
 			}
 		}
 		return n
+	}
+	return 0
+}
+
+// Kept counts the hosts that had a recalled release, or may have had it, and were
+// revoked before they said that they gave it back. They are not outstanding.
+func (f *Fleet) Kept(id holdfast.ReleaseID) int {
+	if r := f.release(id); r != nil {
+		return r.kept
 	}
 	return 0
 }

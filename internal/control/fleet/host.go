@@ -69,11 +69,33 @@ func (f *Fleet) SetHost(h holdfast.Host) {
 		return
 	}
 	moved := known.Org != h.Org || known.NoCanary != h.NoCanary
-	known.Org, known.Revoked, known.NoCanary, known.Serial, known.Simulated = h.Org, h.Revoked, h.NoCanary, h.Serial, h.Simulated
+	known.Org, known.NoCanary, known.Serial, known.Simulated = h.Org, h.NoCanary, h.Serial, h.Simulated
+	if h.Revoked && !known.Revoked {
+		f.retire(known)
+	}
 	if moved {
 		known.regroup()
 	}
 	f.settleAll(known, f.now)
+}
+
+// retire takes a revoked host out of whatever counts hosts. There is no way back:
+// what was read of it before it was revoked must not undo that.
+func (f *Fleet) retire(h *host) {
+	h.Revoked, h.Connected = true, false
+	if !h.treated {
+		f.outages.treat(h.present) // that it is gone is no outage of ours
+	}
+	h.present = false
+	f.dirty[h.ID] = true
+}
+
+// heeded is a host whose word counts, or nil.
+func (f *Fleet) heeded(id holdfast.HostID) *host {
+	if h := f.hosts[id]; h != nil && !h.Revoked {
+		return h
+	}
+	return nil
 }
 
 // regroup finds the groups of a host whose attributes changed.
@@ -96,11 +118,16 @@ func (f *Fleet) ResumeHosts(old *Fleet) {
 		if h == nil {
 			continue
 		}
+		if was.Revoked && !h.Revoked {
+			f.retire(h) // since the row was read
+		}
 		h.Attributes, h.Report, h.Connected, h.LastSeen = was.Attributes, was.Report, was.Connected, was.LastSeen
 		h.sample, h.fresh = was.sample, was.fresh
 		h.regroup()
 		f.dirty[id] = true
-		if !was.heard.IsZero() {
+		if h.Revoked {
+			h.Connected = false
+		} else if !was.heard.IsZero() {
 			f.hear(h, was.heard)
 		}
 		f.settleAll(h, f.now)
@@ -161,8 +188,8 @@ func (f *Fleet) Each(do func(holdfast.Host)) {
 // Connected says that a host is connected, or is again: Denied if it was
 // removed or revoked.
 func (f *Fleet) Connected(id holdfast.HostID, at time.Time) error {
-	h := f.hosts[id]
-	if h == nil || h.Revoked {
+	h := f.heeded(id)
+	if h == nil {
 		return holdfast.Errorf(holdfast.Denied, "host %s is not enrolled, or was revoked", id)
 	}
 	h.Connected, h.fresh = true, false
@@ -183,7 +210,7 @@ func (f *Fleet) Disconnected(id holdfast.HostID, at time.Time) {
 // Described gives a host's attributes. Its role is what enrolment gave it, if
 // enrolment gave it one.
 func (f *Fleet) Described(id holdfast.HostID, a holdfast.Attributes, at time.Time) {
-	h := f.hosts[id]
+	h := f.heeded(id)
 	if h == nil || h.Attributes == a {
 		return
 	}
@@ -195,7 +222,7 @@ func (f *Fleet) Described(id holdfast.HostID, a holdfast.Attributes, at time.Tim
 
 // Reported gives a host's state: what it runs, what it tried, what it counted.
 func (f *Fleet) Reported(id holdfast.HostID, r holdfast.HostReport, at time.Time) {
-	h := f.hosts[id]
+	h := f.heeded(id)
 	if h == nil {
 		return
 	}
@@ -242,7 +269,7 @@ func (f *Fleet) declined(h *host, lease, reason string, at time.Time) {
 // Beat says that the host is alive. It is the host's poll: if the host is
 // waiting and an opening is for it, this draws its arm.
 func (f *Fleet) Beat(id holdfast.HostID, at time.Time) {
-	h := f.hosts[id]
+	h := f.heeded(id)
 	if h == nil {
 		return
 	}

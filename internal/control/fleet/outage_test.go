@@ -58,3 +58,36 @@ func TestHostsOfACompletedReleaseAreWitnessesAgain(t *testing.T) {
 		})
 	}
 }
+
+// That most hosts are revoked at once, a fleet that was replaced say, is no
+// outage of ours: nothing stops because of it.
+func TestRevokedHostsAreNotMissed(t *testing.T) {
+	f := listened(40, 5)
+	now := start.Add(5 * time.Second)
+	for i := range 30 {
+		h := hostNumber(i)
+		h.Revoked = true
+		f.SetHost(h)
+	}
+	for range 10 {
+		now = now.Add(time.Second)
+		for i := range 40 {
+			f.Beat(hostNumber(i).ID, now) // a last word may arrive after the decision
+		}
+		f.Advance(now)
+		if f.Outage() {
+			t.Fatalf("%s: an outage, with every host there that was not revoked", now)
+		}
+	}
+	if h, _ := f.Host(hostNumber(0).ID); h.Connected {
+		t.Error("it counts as connected")
+	}
+	// And the others are still listened for.
+	for range 5 {
+		now = now.Add(time.Second)
+		f.Advance(now)
+	}
+	if !f.Outage() {
+		t.Error("all others vanished at once, and that is no outage")
+	}
+}

@@ -40,6 +40,15 @@ func recount(t *rapid.T, f *Fleet, r *release) {
 			t.Fatalf("group %+v counts %+v, a recount %+v", g.key, got, want[g])
 		}
 	}
+	kept := 0
+	for _, h := range f.hosts {
+		if s := h.seatOf(r); s.settled && s.treated.Returned.IsZero() {
+			kept++
+		}
+	}
+	if r.kept != kept || kept > 0 && len(r.Recalled) == 0 {
+		t.Fatalf("%d hosts kept what was recalled from %v, counted %d", kept, r.Recalled, r.kept)
+	}
 	untreated := 0
 	for _, h := range f.hosts {
 		if h.present && !h.treated {
@@ -60,6 +69,16 @@ type machine struct {
 	admissions map[[2]string]holdfast.Admission // by host and block
 	harms      map[[3]string]holdfast.Harm
 	block      int
+	revoked    map[holdfast.HostID]int // with how much harm each had come to
+}
+
+func (m *machine) harmsOf(id holdfast.HostID) (all []holdfast.Harm) {
+	for _, h := range m.harms {
+		if h.Host == id {
+			all = append(all, h)
+		}
+	}
+	return all
 }
 
 func (m *machine) store(t *rapid.T) {
@@ -124,7 +143,7 @@ func (m *machine) rebuilt(hosts int) *Fleet {
 func TestProperties(t *testing.T) {
 	const hosts = 12
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{f: listened(hosts, rapid.Uint64().Draw(t, "seed")), now: start.Add(5 * time.Second), release: oneRing("r"), admissions: map[[2]string]holdfast.Admission{}, harms: map[[3]string]holdfast.Harm{}}
+		m := &machine{f: listened(hosts, rapid.Uint64().Draw(t, "seed")), now: start.Add(5 * time.Second), release: oneRing("r"), admissions: map[[2]string]holdfast.Admission{}, harms: map[[3]string]holdfast.Harm{}, revoked: map[holdfast.HostID]int{}}
 		m.f.SetRelease(m.release)
 		m.f.Take()
 		recalled := false
@@ -203,6 +222,20 @@ func TestProperties(t *testing.T) {
 				h.Attributes.Kernel = rapid.SampledFrom([]string{"6.1", "6.12"}).Draw(t, "kernel")
 				m.f.Described(id, h.Attributes, m.now)
 			},
+			"revoke": func(t *rapid.T) {
+				if rapid.IntRange(0, 4).Draw(t, "rarely") > 0 {
+					return
+				}
+				id := pick(t)
+				h, _ := m.f.Host(id)
+				if h.Revoked {
+					return
+				}
+				h.Revoked = true
+				m.store(t) // what it came to until now
+				m.f.SetHost(h)
+				m.revoked[id] = len(m.harmsOf(id))
+			},
 			"store": m.store,
 			"gap": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
@@ -240,6 +273,16 @@ func TestProperties(t *testing.T) {
 					}
 					if !a.Clean.IsZero() && a.Clean.Sub(a.At) < r.Fast {
 						t.Fatalf("%+v is clean before its window closed", a)
+					}
+				}
+				for id, n := range m.revoked {
+					// Who was revoked says nothing, has no part, and is missed by nobody.
+					o, offered := m.f.Desired(id, m.now)
+					if h, _ := m.f.Host(id); !h.Revoked || h.Connected || offered || len(m.harmsOf(id)) > n {
+						t.Fatalf("%s was revoked: %+v, offered %+v, came to %v", id, h, o, m.harmsOf(id))
+					}
+					if s := m.f.hosts[id].seatOf(r); s.counted || s.class != neither || s.current() != nil && s.current().Left.IsZero() {
+						t.Fatalf("%s was revoked and takes part: %+v", id, s)
 					}
 				}
 				for id, n := range treated {

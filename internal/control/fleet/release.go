@@ -77,6 +77,7 @@ type release struct {
 
 	exposed     int // hosts drawn for the release, stored or not
 	outstanding int // of those, hosts that may still have it after a recall
+	kept        int // and those that were revoked before they gave it back
 	suspending  map[holdfast.OrgID]int
 }
 

@@ -108,6 +108,7 @@ type View struct {
 	State       rollout.State
 	Seen        fleet.Snapshot
 	Outstanding int // hosts that may still have a recalled release
+	Kept        int // hosts that were revoked before they gave it back
 	Settled     bool
 	Failure     string // why an approved release cannot begin; empty if nothing is wrong
 	Version     int64
@@ -125,7 +126,7 @@ func (s *Service) View(id holdfast.ReleaseID) (View, bool) {
 	}
 	return View{
 		Release: d.release, Phase: d.Phase, Policy: d.policy, State: d.state, Seen: s.fleet.Snapshot(id),
-		Outstanding: s.fleet.Outstanding(id), Settled: d.settled, Failure: d.failure, Version: d.Version, Updated: d.Updated,
+		Outstanding: s.fleet.Outstanding(id), Kept: s.fleet.Kept(id), Settled: d.settled, Failure: d.failure, Version: d.Version, Updated: d.Updated,
 	}, true
 }
 

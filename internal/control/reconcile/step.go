@@ -392,12 +392,16 @@ func (s *Service) isSettled(d *driven, state rollout.State, now time.Time) (bool
 	switch {
 	case state.Phase.Recalling() && d.state.Phase.Recalling():
 		s.mu.Lock()
-		out := s.fleet.Outstanding(d.Release)
+		out, kept := s.fleet.Outstanding(d.Release), s.fleet.Kept(d.Release)
 		s.mu.Unlock()
 		if out > 0 {
 			return false, nil
 		}
-		e := d.entry("recalled", us, now, "every host that had it has given it back", nil)
+		text := "every host that had it has given it back"
+		if kept > 0 {
+			text += fmt.Sprintf(", but for %d that were revoked before they did", kept)
+		}
+		e := d.entry("recalled", us, now, text, nil)
 		return true, &e
 	case state.Phase == holdfast.Complete:
 		newer := 0

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -73,7 +74,9 @@ func (s *Server) handle(answer func(*http.Request, *json.Decoder) (any, error)) 
 		if err != nil {
 			switch holdfast.KindOf(err) {
 			case holdfast.Denied, holdfast.Invalid:
-				s.limit.failed(from, now)
+				if !errors.Is(err, errRevoked) { // it showed a key that we know: that is no guess
+					s.limit.failed(from, now)
+				}
 				s.log.Warn("enrolment refused", "from", r.RemoteAddr, "path", r.URL.Path, "why", err)
 			default:
 				s.log.Error("enrolment failed", "from", r.RemoteAddr, "path", r.URL.Path, "why", err)
@@ -169,10 +172,12 @@ func (s *Server) renew(r *http.Request, body *json.Decoder) (any, error) {
 func (s *Server) known(ctx context.Context, csr *x509.CertificateRequest) (holdfast.Host, error) {
 	host, err := s.store.Host(ctx, s.ca.nameOf(csr.RawSubjectPublicKeyInfo))
 	if err == nil && host.Revoked {
-		err = &holdfast.Error{Kind: holdfast.Denied, What: "this host was revoked", Do: "enrol it again with a new key"}
+		err = errRevoked
 	}
 	return host, err
 }
+
+var errRevoked = &holdfast.Error{Kind: holdfast.Denied, What: "this host was revoked", Do: "remove its identity directory and enrol it again, which gives it a new key"}
 
 func (s *Server) issue(ctx context.Context, csr *x509.CertificateRequest, host holdfast.Host, now time.Time) ([]byte, error) {
 	cert, serial, err := s.ca.issue(csr, host.ID, host.Org, s.life, now)

@@ -188,6 +188,17 @@ func (s *Server) Push(host holdfast.HostID) bool {
 	return true
 }
 
+// Drop closes a host's connection, if it has one here. Whether the host may come
+// back is Control's to say: tell Control first.
+func (s *Server) Drop(host holdfast.HostID) {
+	s.mu.Lock()
+	a := s.agents[host]
+	s.mu.Unlock()
+	if a != nil {
+		a.disconnect()
+	}
+}
+
 // PushAll is Push for every connected host.
 func (s *Server) PushAll() {
 	s.mu.Lock()

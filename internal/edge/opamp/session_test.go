@@ -463,11 +463,19 @@ func TestCertificateIsRotatedWhileConnected(t *testing.T) {
 	t.Error("the renewed certificate is not on disk")
 }
 
-// A host that was revoked is refused, does not hammer the server, and is not
-// forgotten by its own state.
+// A host that is revoked while it is connected loses its connection, is refused
+// from then on, may not renew its certificate, does not hammer the server, and is
+// not forgotten by its own state.
 func TestRevokedHostIsRefused(t *testing.T) {
 	p := newPlane(t, nil)
-	id := p.enrol(holdfast.Attributes{})
+	id, other := p.enrol(holdfast.Attributes{}), p.enrol(holdfast.Attributes{})
+	links := map[*uplink.Identity]*uplink.Link{}
+	for _, i := range []*uplink.Identity{other, id} {
+		links[i] = p.link(i, holdfast.Attributes{}, holdfast.HostReport{})
+		for _, what := range []string{"connected", "described", "reported"} {
+			p.control.next(t, what)
+		}
+	}
 	p.store.mu.Lock()
 	h := p.store.hosts[id.Host]
 	h.Revoked = true
@@ -476,12 +484,19 @@ func TestRevokedHostIsRefused(t *testing.T) {
 	p.control.mu.Lock()
 	p.control.refuse = holdfast.Errorf(holdfast.Denied, "revoked")
 	p.control.mu.Unlock()
-	link := p.link(id, holdfast.Attributes{}, holdfast.HostReport{})
-	for range 100 {
-		if s := link.State(); s.Err != nil && holdfast.KindOf(s.Err) == holdfast.Denied {
+	p.opamp.Drop("nobody")
+	p.opamp.Drop(id.Host)
+	if got := p.control.next(t, "disconnected"); got.host != id.Host {
+		t.Errorf("%s lost its connection", got.host)
+	}
+	if !p.opamp.Push(other.Host) {
+		t.Error("another host lost its connection as well")
+	}
+	for range 200 {
+		if s := links[id].State(); s.Err != nil && holdfast.KindOf(s.Err) == holdfast.Denied {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Errorf("state %+v", link.State())
+	t.Errorf("state %+v", links[id].State())
 }

@@ -109,11 +109,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		added, err := h.sink.AddFindings(r.Context(), host, found)
 		if err != nil {
-			h.log.Error("findings not stored", "host", host, "findings", len(found), "why", err)
-			if holdfast.KindOf(err) == holdfast.Denied {
+			if holdfast.KindOf(err) == holdfast.Denied { // it is not enrolled any more, or was revoked
+				h.log.Warn("findings refused", "host", host, "why", err)
 				wire.WriteProblem(w, err, 0)
 				return
 			}
+			h.log.Error("findings not stored", "host", host, "findings", len(found), "why", err)
 			// Whatever is wrong here, it is not the findings: they can be read. The
 			// host keeps them.
 			h.later(w, &holdfast.Error{Kind: holdfast.Unavailable, What: "the findings could not be stored now"})

@@ -18,7 +18,7 @@ type Numbered struct {
 // AddFindings stores the findings of a host and says how many were not known
 // before: a delivery repeated changes nothing. When it returns without error
 // all of them are durable, so the sender may forget them. The organisation is
-// the host's; Denied if there is no such host.
+// the host's; Denied if there is no such host, or it was revoked.
 func (s *Store) AddFindings(ctx context.Context, host holdfast.HostID, found []holdfast.Finding) (added int, err error) {
 	if len(found) == 0 {
 		return 0, nil
@@ -26,10 +26,12 @@ func (s *Store) AddFindings(ctx context.Context, host holdfast.HostID, found []h
 	err = s.Tx(ctx, func(tx *Store) error {
 		added = 0
 		var org holdfast.OrgID
-		if err := tx.row(ctx, "host", `SELECT org FROM hosts WHERE id = $1`, []any{string(host)}, &org); err != nil {
-			if holdfast.KindOf(err) == holdfast.NotFound {
-				err = holdfast.Errorf(holdfast.Denied, "host %s is not enrolled", host)
-			}
+		var revoked bool
+		err := tx.row(ctx, "host", `SELECT org, revoked FROM hosts WHERE id = $1`, []any{string(host)}, &org, &revoked)
+		if holdfast.KindOf(err) == holdfast.NotFound || revoked {
+			return holdfast.Errorf(holdfast.Denied, "host %s is not enrolled, or was revoked", host)
+		}
+		if err != nil {
 			return err
 		}
 		first, err := tx.next(ctx, "finding", len(found)) // duplicates leave gaps

@@ -155,9 +155,34 @@ func (s *Store) SetSerial(ctx context.Context, id holdfast.HostID, serial string
 	return s.onHost(ctx, id, `UPDATE hosts SET serial = $1 WHERE id = $2`, serial)
 }
 
-// RevokeHost makes the host's certificate worthless, or (false) valid again.
-func (s *Store) RevokeHost(ctx context.Context, id holdfast.HostID, revoked bool) error {
-	return s.onHost(ctx, id, `UPDATE hosts SET revoked = $1 WHERE id = $2`, revoked)
+// RevokeHost makes the host's key worthless for ever, and returns what stands:
+// r, or the earlier revocation if there is one, which nothing changes. NotFound if
+// there is no such host.
+func (s *Store) RevokeHost(ctx context.Context, r holdfast.Revocation) (stands holdfast.Revocation, first bool, err error) {
+	err = s.Tx(ctx, func(tx *Store) error {
+		if err := tx.onHost(ctx, r.Host, `UPDATE hosts SET revoked = $1, connected = FALSE WHERE id = $2`, true); err != nil {
+			return err
+		}
+		n, err := tx.exec(ctx, `INSERT INTO revocations (host, at, by_name, reason) VALUES ($1, $2, $3, $4) ON CONFLICT (host) DO NOTHING`,
+			string(r.Host), nanos(r.At), r.By, r.Reason)
+		if err != nil {
+			return err
+		}
+		first = n == 1
+		stands, err = tx.Revocation(ctx, r.Host)
+		return err
+	})
+	return stands, first, err
+}
+
+// Revocation returns why a host was revoked, when, and by whom; NotFound if it
+// was not.
+func (s *Store) Revocation(ctx context.Context, id holdfast.HostID) (holdfast.Revocation, error) {
+	r := holdfast.Revocation{Host: id}
+	var at int64
+	err := s.row(ctx, "revocation of host "+string(id), `SELECT at, by_name, reason FROM revocations WHERE host = $1`, []any{string(id)}, &at, &r.By, &r.Reason)
+	r.At = moment(at)
+	return r, err
 }
 
 // SetNoCanary marks a host that must never be among the first of a release.

@@ -242,13 +242,32 @@ func hosts(t *testing.T, s *store.Store) {
 	}
 	must(t, s.SetSerial(ctx, "h01", "0b"))
 	must(t, s.SetNoCanary(ctx, "h01", true))
-	must(t, s.RevokeHost(ctx, "h01", true))
+	_, err = s.Revocation(ctx, "h01")
+	kind(t, err, holdfast.NotFound)
+	why := holdfast.Revocation{Host: "h01", At: t0, By: "ann", Reason: "stolen"}
+	for i, again := range []holdfast.Revocation{why, {Host: "h01", At: t0.Add(time.Hour), By: "bob", Reason: "retired"}} {
+		stands, first, err := s.RevokeHost(ctx, again)
+		must(t, err)
+		same(t, stands, why)
+		if first != (i == 0) {
+			t.Errorf("revoked %d times: first %v", i+1, first)
+		}
+	}
 	h, err = s.Host(ctx, "h01")
 	must(t, err)
 	if h.Serial != "0b" || !h.NoCanary || !h.Revoked {
 		t.Errorf("host %+v", h)
 	}
-	kind(t, s.RevokeHost(ctx, "none", true), holdfast.NotFound)
+	_, _, err = s.RevokeHost(ctx, holdfast.Revocation{Host: "none", At: t0})
+	kind(t, err, holdfast.NotFound)
+	must(t, s.SaveHosts(ctx, []holdfast.Host{h})) // what a host says changes nothing about it
+	stands, err := s.Revocation(ctx, "h01")
+	must(t, err)
+	same(t, stands, why)
+	_, err = s.AddFindings(ctx, "h01", []holdfast.Finding{{ID: "after", Host: "h01"}})
+	kind(t, err, holdfast.Denied)
+	_, err = s.AddFindings(ctx, "none", []holdfast.Finding{{ID: "nobody's", Host: "none"}})
+	kind(t, err, holdfast.Denied)
 	inUse, err := s.BuildsInUse(ctx)
 	must(t, err)
 	same(t, inUse, map[holdfast.Digest]int{"sha256:b": 24})
