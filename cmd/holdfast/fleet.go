@@ -64,6 +64,7 @@ func newHostsCommand(a *app) *cobra.Command {
 		Short: "The fleet, or one host whole",
 		Example: `  holdfast hosts --state putback
   holdfast hosts --q kernel-6.1 --json
+  holdfast hosts revoke 4f2c… --reason "retired"
   holdfast hosts 4f2c…`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,12 +103,47 @@ func newHostsCommand(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&text, "q", "", "text in name, id or any attribute")
-	f.StringVar(&state, "state", "", "protected, probation, putback, safe, bare or silent")
+	f.StringVar(&state, "state", "", "protected, probation, putback, safe, bare or silent; revoked lists those that are not of the fleet any more")
 	f.StringVar(&role, "role", "", "role, as chosen at enrolment")
 	f.StringVar(&kind, "kind", "", "real or simulated")
 	f.IntVar(&page, "page", 1, "page")
 	f.IntVar(&size, "size", 50, "hosts a page, at most 500")
-	cmd.AddCommand(newDoNotCanaryCommand(a))
+	cmd.AddCommand(newDoNotCanaryCommand(a), newRevokeCommand(a))
+	return cmd
+}
+
+func newRevokeCommand(a *app) *cobra.Command {
+	var r apiv1.RevokeRequest
+	cmd := &cobra.Command{
+		Use: "revoke HOST", Short: "End a host's identity: its machine was stolen, replaced or retired", Args: cobra.ExactArgs(1),
+		Long: `End a host's identity, for good and at once: its connection is closed, and its
+key opens nothing any more. It may not connect, renew its certificate, be offered
+anything, or deliver findings; it is of no rollout and in no count, and no recall
+waits for it. Who revoked it and why stands on the record.
+
+What runs on the machine goes on running by itself. HOST is an id, as "holdfast
+hosts" lists them. Revoking again changes nothing: the first reason stands.
+
+There is no way back for the key. A machine that comes back is enrolled again, as
+another host: remove its identity directory (/var/lib/holdfast/identity) first.`,
+		Example: `  holdfast hosts --q lost-laptop
+  holdfast hosts revoke 4f2c… --reason "stolen on 3 March, case 1207"
+  holdfast hosts --state revoked`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			var stands holdfast.Revocation
+			if err := c.Post(cmd.Context(), "/api/v1/hosts/"+url.PathEscape(args[0])+"/revoke", r, &stands); err != nil {
+				return err
+			}
+			return a.print(cmd, stands, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is revoked, since %s by %s: %s\n", stands.Host, stands.At.Local().Format(time.DateTime), stands.By, stands.Reason)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&r.Reason, "reason", "", "why; it stands on the record beside your name")
 	return cmd
 }
 
@@ -144,6 +180,9 @@ func writeHost(w io.Writer, h view.HostDetail) {
 	line("name", h.Attributes.Hostname)
 	line("state", h.State)
 	line("ring", h.Ring)
+	if r := h.Revocation; r != nil {
+		line("revoked", fmt.Sprintf("%s by %s: %s", r.At.Local().Format(time.DateTime), r.By, r.Reason))
+	}
 	if h.NoCanary {
 		line("do not canary", "it goes last in every release")
 	}

@@ -114,7 +114,11 @@ func writeRollout(w io.Writer, d view.RolloutDetail) {
 		fmt.Fprintf(w, "  at worst, if it harms every host: %d of %d harmed before it is recalled%s\n", d.Bound.Worst, d.Eligible, map[bool]string{false: " (by STOP: no error probability is claimed)"}[d.Bound.Tested])
 	}
 	if d.Phase.Recalling() {
-		fmt.Fprintf(w, "  recall: %d of %s back\n", d.Recall.Back, plural(d.Recall.Hosts, "host"))
+		fmt.Fprintf(w, "  recall: %d of %s back", d.Recall.Back, plural(d.Recall.Hosts, "host"))
+		if n := d.Recall.Revoked; n > 0 {
+			fmt.Fprintf(w, ", %d revoked before they gave it back", n)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, h := range d.Harms {
 		fmt.Fprintf(w, "  harmed: %s %s %s (%s) %s\n", h.At.Local().Format(time.TimeOnly), h.Hostname, h.Kind, h.Arm, h.Detail)
@@ -168,7 +172,7 @@ func (a *app) watch(cmd *cobra.Command, c *client.Client, id string) error {
 			drawRings(bars, rings, d)
 		}
 		last = state
-		over := d.Phase == holdfast.Complete || d.Phase.Recalling() && d.Recall.Back >= d.Recall.Hosts
+		over := d.Phase == holdfast.Complete || d.Phase.Recalling() && d.Recall.Over()
 		if over {
 			for _, b := range rings {
 				b.bar.Abort(false)

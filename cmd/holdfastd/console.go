@@ -22,7 +22,7 @@ func (s *server) consoleServer() *http.Server {
 	})
 	hints := live.Hints{Bus: s.bus}
 	pages := console.New(console.Config{
-		Source: s.views, Actions: s.rollouts, Accounts: live.Accounts{Store: s.store, Now: time.Now}, Hints: hints,
+		Source: s.views, Actions: s.rollouts, Hosts: s.people, Accounts: live.Accounts{Store: s.store, Now: time.Now}, Hints: hints,
 		Version: version, Clock: s.clock(), SelfApproving: s.demo, PlainHTTP: !s.https, Log: s.log,
 	})
 	programs := &api.Server{

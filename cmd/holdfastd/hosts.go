@@ -71,6 +71,9 @@ func (s *server) consent(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		host, err = s.store.Host(r.Context(), id)
 	}
+	if err == nil && host.Revoked {
+		err = holdfast.Errorf(holdfast.Denied, "host %s was revoked", id)
+	}
 	var c holdfast.Consent
 	if err == nil {
 		c, err = s.store.Consent(r.Context(), host.Org)
@@ -91,6 +94,17 @@ func (s *server) consent(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) identify(r *http.Request) (holdfast.HostID, error) {
 	return s.ca.Host(r, time.Now())
+}
+
+// revoked ends what a host that was revoked still has: its part in rollouts first,
+// so that nobody takes the end of its connection for silence.
+func (s *server) revoked(ctx context.Context, host holdfast.HostID) error {
+	if err := s.rollouts.Refresh(ctx, host); err != nil {
+		return err
+	}
+	s.opamp.Drop(host)
+	s.bus.Publish(bus.Hint{Host: host, Record: true})
+	return nil
 }
 
 // hostNames are the names under which hosts may reach this server: those of its

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -32,8 +34,9 @@ type people struct {
 	url   string // of the hosts' listener
 	root  func() []byte
 	now   func() time.Time
-	// changed tells whoever drives rollouts that a host's row is another.
-	changed func(context.Context, holdfast.HostID) error
+	// changed tells whoever drives rollouts that a host's row is another, revoked
+	// also whoever holds its connection.
+	changed, revoked func(context.Context, holdfast.HostID) error
 }
 
 // DoNotCanary marks a host that must never be among the first of a release, or
@@ -48,6 +51,39 @@ func (p *people) DoNotCanary(ctx context.Context, host holdfast.HostID, no bool,
 		return err
 	}
 	return p.changed(ctx, host)
+}
+
+// Revoke implements view.HostActions. If it fails half way, the decision stands or
+// does not, and calling it again does what is left.
+func (p *people) Revoke(ctx context.Context, host holdfast.HostID, by, reason string) (stands holdfast.Revocation, err error) {
+	reason = strings.TrimSpace(reason)
+	if reason == "" || len(reason) > 2000 {
+		return stands, &holdfast.Error{Kind: holdfast.Invalid, What: "a host is revoked for a reason, of up to 2,000 characters", Where: "reason", Do: "say why; it stands on the record beside your name"}
+	}
+	r := holdfast.Revocation{Host: host, At: p.now().UTC(), By: by, Reason: reason}
+	err = p.store.Tx(ctx, func(tx *store.Store) error {
+		h, err := tx.Host(ctx, host)
+		if err != nil {
+			return err
+		}
+		var first bool
+		if stands, first, err = tx.RevokeHost(ctx, r); err != nil || !first {
+			return err
+		}
+		detail, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Append(ctx, holdfast.Entry{
+			At: r.At, Kind: "revoke", Org: h.Org, By: by, Detail: detail,
+			Text: fmt.Sprintf("host %s (%s) was revoked: %s", cmp.Or(h.Attributes.Hostname, "without a name"), host, reason),
+		})
+		return err
+	})
+	if err != nil {
+		return stands, err
+	}
+	return stands, p.revoked(ctx, host)
 }
 
 // firstStart makes the default organisation and the first administrator, whose

@@ -92,7 +92,7 @@ func open(ctx context.Context, o options, log *slog.Logger) (s *server, err erro
 	if err != nil {
 		return nil, err
 	}
-	s.people = &people{store: s.store, ca: s.ca, url: s.publicURL(), root: s.imageRoot, now: now, changed: s.rollouts.Refresh}
+	s.people = &people{store: s.store, ca: s.ca, url: s.publicURL(), root: s.imageRoot, now: now, changed: s.rollouts.Refresh, revoked: s.revoked}
 	if err := s.people.firstStart(ctx, o.state); err != nil {
 		return nil, err
 	}

@@ -17,15 +17,19 @@ const (
 	SafeMode  HostState = "safe"      // runs no content, still reachable
 	Bare      HostState = "bare"      // enrolled, nothing to run yet
 	Silent    HostState = "silent"    // not connected
+	Revoked   HostState = "revoked"   // not of the fleet any more
 )
 
-// HostStates lists the states in the order pages show them.
+// HostStates lists the states that hosts of the fleet can be in, in the order
+// pages show them.
 var HostStates = []HostState{Protected, Probation, PutBack, SafeMode, Bare, Silent}
 
 // StateOf derives the state of a host from what it last reported.
 func StateOf(h holdfast.Host) HostState {
 	r := h.Report
 	switch {
+	case h.Revoked:
+		return Revoked
 	case !h.Connected:
 		return Silent
 	case r.SafeMode:
@@ -43,10 +47,10 @@ func StateOf(h holdfast.Host) HostState {
 // IsProtected reports whether content evaluates events on the host right now.
 func (s HostState) IsProtected() bool { return s == Protected || s == Probation || s == PutBack }
 
-// HostQuery selects hosts. The zero value selects all.
+// HostQuery selects hosts. The zero value selects all of the fleet.
 type HostQuery struct {
-	Text  string // in host name, id, or any attribute
-	State HostState
+	Text  string    // in host name, id, or any attribute
+	State HostState // Revoked selects those that are no longer of the fleet
 	Ring  string
 	Role  string
 	Build string // version
@@ -77,6 +81,8 @@ type HostRow struct {
 // HostDetail is the host page.
 type HostDetail struct {
 	HostRow
+	// Revocation says why it is not of the fleet any more; nil while it is.
+	Revocation *holdfast.Revocation `json:"revocation,omitempty"`
 	// Versions names known digests for people.
 	Versions map[holdfast.Digest]string `json:"versions"`
 	// Titles names the rules of the report for people, as far as the content it

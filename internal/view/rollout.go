@@ -116,9 +116,13 @@ type Latent struct {
 
 // Recall counts the way back.
 type Recall struct {
-	Hosts int `json:"hosts"` // that were given the release
-	Back  int `json:"back"`  // of those, that cannot have it any more
+	Hosts   int `json:"hosts"`             // that were given the release
+	Back    int `json:"back"`              // of those, that cannot have it any more
+	Revoked int `json:"revoked,omitempty"` // of those, that were revoked before they gave it back; nobody waits for them
 }
+
+// Over reports whether nobody is waited for any more.
+func (r Recall) Over() bool { return r.Back+r.Revoked >= r.Hosts }
 
 // HarmRow is a harm with its host's name.
 type HarmRow struct {

@@ -83,6 +83,14 @@ type Actions interface {
 	Override(ctx context.Context, id holdfast.ReleaseID, by, acknowledged string) error
 }
 
+// HostActions are the decisions a person may take about a host.
+type HostActions interface {
+	// Revoke ends the host's identity, for good and at once, and puts who and why
+	// on the record. It returns what stands: revoking again changes nothing.
+	// Invalid without a reason, NotFound if there is no such host.
+	Revoke(ctx context.Context, host holdfast.HostID, by, reason string) (holdfast.Revocation, error)
+}
+
 // Topic is what a hint is about. Pages that show it load themselves again.
 type Topic string
 

@@ -87,6 +87,7 @@ func (s *Server) routes() []route {
 		{"PUT /api/v1/orgs/{org}/consent", operators, s.putConsent},
 		{"PUT /api/v1/hosts/{id}/do-not-canary", operators, s.doNotCanary(true)},
 		{"DELETE /api/v1/hosts/{id}/do-not-canary", operators, s.doNotCanary(false)},
+		{"POST /api/v1/hosts/{id}/revoke", operators, s.revokeHost},
 		{"PUT /api/v1/trust/metadata", publishers, s.putMetadata},
 		{"POST /api/v1/releases", publishers, s.release},
 		{"POST /api/v1/releases/{id}/approve", publishers, s.approve},

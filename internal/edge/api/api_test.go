@@ -79,6 +79,11 @@ func (p *played) DoNotCanary(_ context.Context, host holdfast.HostID, no bool, b
 	return nil
 }
 
+func (p *played) Revoke(_ context.Context, host holdfast.HostID, by, reason string) (holdfast.Revocation, error) {
+	p.decided = append(p.decided, fmt.Sprintf("%s: revoke %s: %s", by, host, reason))
+	return holdfast.Revocation{Host: host, By: "first", Reason: "stands"}, nil
+}
+
 // Listen implements Changes.
 func (p *played) Listen(ctx context.Context, f func(view.Topic)) {
 	f(view.TopicFindings)
@@ -164,6 +169,25 @@ func TestAHostIsMarkedToGoLast(t *testing.T) {
 		}
 	}
 	if want := []string{"operator: do not canary h1: true", "operator: do not canary h1: false"}; !slices.Equal(p.decided, want) {
+		t.Errorf("%q", p.decided)
+	}
+}
+
+func TestAHostIsRevoked(t *testing.T) {
+	p, clients := open(t)
+	var stands holdfast.Revocation
+	if err := clients[holdfast.Operator].Post(t.Context(), "/api/v1/hosts/h1/revoke", apiv1.RevokeRequest{Reason: "stolen"}, &stands); err != nil {
+		t.Fatal(err)
+	}
+	if stands.Host != "h1" || stands.By != "first" || stands.Reason != "stands" || !slices.Equal(p.decided, []string{"operator: revoke h1: stolen"}) {
+		t.Errorf("%+v, %q", stands, p.decided)
+	}
+	for _, body := range []any{map[string]string{"because": "stolen"}, "stolen"} {
+		if err := clients[holdfast.Operator].Post(t.Context(), "/api/v1/hosts/h1/revoke", body, nil); holdfast.KindOf(err) != holdfast.Invalid {
+			t.Errorf("%v: %v", body, err)
+		}
+	}
+	if len(p.decided) != 1 {
 		t.Errorf("%q", p.decided)
 	}
 }

@@ -39,6 +39,7 @@ type Publishing interface {
 
 // Administration is what is done about the installation itself.
 type Administration interface {
+	view.HostActions
 	// Drill puts the result of a drill on the record.
 	Drill(ctx context.Context, d apiv1.Drill, by string) error
 	// DoNotCanary marks a host that must never be among the first of a release,
@@ -97,6 +98,14 @@ func (s *Server) doNotCanary(no bool) func(*call) (any, error) {
 	return func(c *call) (any, error) {
 		return done{}, s.Admin.DoNotCanary(c.Context(), holdfast.HostID(c.PathValue("id")), no, c.user.Name)
 	}
+}
+
+func (s *Server) revokeHost(c *call) (any, error) {
+	var r apiv1.RevokeRequest
+	if err := c.decode(&r); err != nil {
+		return nil, err
+	}
+	return s.Admin.Revoke(c.Context(), holdfast.HostID(c.PathValue("id")), c.user.Name, r.Reason)
 }
 
 // done is the answer of a call that has nothing to say.

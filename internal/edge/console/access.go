@@ -17,6 +17,7 @@ const (
 	Approve  Permission = "approve"  // be a release's second person
 	Steer    Permission = "steer"    // pause, resume
 	Override Permission = "override" // be one of two who let a halted release go on
+	Revoke   Permission = "revoke"   // end a host's identity
 	People   Permission = "people"   // who may sign in, and as what
 )
 
@@ -26,8 +27,8 @@ var permissions = map[holdfast.Role][]Permission{
 	holdfast.Viewer:        {See},
 	holdfast.Analyst:       {See, Inspect, Halt},
 	holdfast.Publisher:     {See, Inspect, Halt, Approve},
-	holdfast.Operator:      {See, Inspect, Halt, Approve, Steer, Override},
-	holdfast.Administrator: {See, Inspect, Halt, Approve, Steer, Override, People},
+	holdfast.Operator:      {See, Inspect, Halt, Approve, Steer, Override, Revoke},
+	holdfast.Administrator: {See, Inspect, Halt, Approve, Steer, Override, Revoke, People},
 }
 
 // roleMeanings say what each role adds to the one before.
@@ -35,7 +36,7 @@ var roleMeanings = map[holdfast.Role]string{
 	holdfast.Viewer:        "sees the fleet, rollouts, content and the record",
 	holdfast.Analyst:       "also sees findings, and may halt",
 	holdfast.Publisher:     "also approves releases of others",
-	holdfast.Operator:      "also pauses, resumes, and takes part in overrides",
+	holdfast.Operator:      "also pauses, resumes, takes part in overrides, and revokes hosts",
 	holdfast.Administrator: "also decides who may sign in",
 }
 

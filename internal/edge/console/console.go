@@ -21,11 +21,12 @@ import (
 	"github.com/holdfast-security/holdfast/internal/view"
 )
 
-// Config is what a console is made of. Source, Actions and Accounts are
+// Config is what a console is made of. Source, Actions, Hosts and Accounts are
 // required.
 type Config struct {
 	Source   view.Source
 	Actions  view.Actions
+	Hosts    view.HostActions
 	Accounts Accounts
 	Hints    view.Hints // nil: live pages only ask now and then
 
@@ -87,6 +88,8 @@ func (s *Console) table() http.Handler {
 	mux.Handle("GET /{$}", s.page(See, s.overview))
 	mux.Handle("GET /fleet", s.page(See, s.fleet))
 	mux.Handle("GET /fleet/{id}", s.page(See, s.host))
+	mux.Handle("GET /fleet/{id}/revoke", s.page(Revoke, s.askToRevoke))
+	mux.Handle("POST /fleet/{id}/revoke", s.page(Revoke, s.revoke))
 	mux.Handle("GET /content", s.page(See, s.content))
 	mux.Handle("GET /content/{digest}", s.page(See, s.bundle))
 	mux.Handle("GET /rollouts", s.page(See, s.rollouts))

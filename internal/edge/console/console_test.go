@@ -25,7 +25,7 @@ const testPassword = "correct horse battery"
 
 func testConfig(f *fixture) Config {
 	return Config{
-		Source: f, Actions: f, Accounts: f, Hints: f,
+		Source: f, Actions: f, Hosts: f, Accounts: f, Hints: f,
 		Version: "0.1.0", Clock: view.Clock{Name: "local", Heartbeat: time.Second, Window: 15 * time.Second},
 		SelfApproving: true, PlainHTTP: true,
 		Now: func() time.Time { return f.now }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -205,7 +205,7 @@ func (a answer) count(selector string, want int) {
 // pages is every page an administrator can look at.
 func (st *site) pages() []string {
 	return []string{
-		"/", "/fleet", "/fleet?state=putback&ring=early", "/fleet/" + string(st.f.hosts[0].ID), "/content",
+		"/", "/fleet", "/fleet?state=putback&ring=early", "/fleet/" + string(st.f.hosts[0].ID), "/fleet/" + string(st.f.hosts[0].ID) + "/revoke", "/content",
 		"/content/" + string(newRules), "/content/" + string(refused), "/content/" + string(agentBuild),
 		"/rollouts", "/rollouts/r-2026-0118", "/rollouts/r-2026-0117", "/rollouts/r-2026-0116", "/rollouts/r-2026-0118/halt", "/rollouts/r-2026-0118/pause", "/rollouts/r-2026-0117/override",
 		"/findings", "/findings?severity=critical", "/findings/" + st.f.found[0].ID, "/record", "/record?kind=halt", "/consent", "/people", "/account",

@@ -31,6 +31,7 @@ type fixture struct {
 	entries    []view.Entry
 	users      map[string]*account
 	sessions   map[string]session
+	revoked    map[holdfast.HostID]holdfast.Revocation
 	listeners  []func(view.Topic)
 }
 
@@ -39,7 +40,7 @@ var fixtureTime = time.Date(2026, 11, 21, 14, 32, 10, 0, time.UTC)
 func fakeDigest(name string) holdfast.Digest { return holdfast.DigestOf([]byte(name)) }
 
 func newFixture(now time.Time) *fixture {
-	f := &fixture{now: now, users: map[string]*account{}, sessions: map[string]session{}}
+	f := &fixture{now: now, users: map[string]*account{}, sessions: map[string]session{}, revoked: map[holdfast.HostID]holdfast.Revocation{}}
 	r := rand.New(rand.NewPCG(19, 7))
 	f.makeBundles()
 	f.makeHosts(r)
@@ -395,7 +396,7 @@ func (f *fixture) Hosts(_ context.Context, q view.HostQuery) (view.HostPage, err
 	for _, h := range f.hosts {
 		a := h.Attributes
 		text := strings.ToLower(strings.Join([]string{string(h.ID), a.Hostname, a.Distro, a.Kernel, a.Role, a.Version, a.Sensor}, " "))
-		if strings.Contains(text, strings.ToLower(q.Text)) && (q.State == "" || q.State == h.State) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
+		if strings.Contains(text, strings.ToLower(q.Text)) && (q.State == h.State || q.State == "" && h.State != view.Revoked) && (q.Ring == "" || q.Ring == h.Ring) && (q.Role == "" || q.Role == a.Role) &&
 			(q.Build == "" || q.Build == a.Version) && (q.Kind == "" || (q.Kind == "simulated") == h.Simulated) {
 			all = append(all, h)
 		}
@@ -414,6 +415,9 @@ func (f *fixture) Host(_ context.Context, id holdfast.HostID) (view.HostDetail, 
 		return view.HostDetail{}, notFound("host", string(id))
 	}
 	d := view.HostDetail{HostRow: f.hosts[i], Versions: f.versions(), Now: f.now, Titles: map[string]string{}}
+	if r, ok := f.revoked[id]; ok {
+		d.Revocation = &r
+	}
 	for _, r := range ruleRows {
 		d.Titles[r.ID] = r.Title
 	}
@@ -543,6 +547,18 @@ func (f *fixture) act(id holdfast.ReleaseID, by, kind string, to holdfast.Phase,
 		return nil
 	}
 	return notFound("rollout", string(id))
+}
+
+func (f *fixture) Revoke(_ context.Context, id holdfast.HostID, by, reason string) (holdfast.Revocation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.hosts, func(h view.HostRow) bool { return h.ID == id })
+	if i < 0 {
+		return holdfast.Revocation{}, notFound("host", string(id))
+	}
+	f.hosts[i].Revoked, f.hosts[i].State = true, view.Revoked
+	f.revoked[id] = holdfast.Revocation{Host: id, At: f.now, By: by, Reason: reason}
+	return f.revoked[id], nil
 }
 
 func (f *fixture) Halt(_ context.Context, id holdfast.ReleaseID, by, _ string) error {

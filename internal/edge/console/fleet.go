@@ -24,6 +24,9 @@ type hostPage struct {
 	view.HostDetail
 }
 
+// path is the host's page.
+func (p hostPage) path() string { return "/fleet/" + pathOf(string(p.ID)) }
+
 func (s *Console) fleet(w http.ResponseWriter, r *http.Request, v *visit) error {
 	asked := r.URL.Query()
 	q := view.HostQuery{
@@ -31,7 +34,7 @@ func (s *Console) fleet(w http.ResponseWriter, r *http.Request, v *visit) error 
 		Role: asked.Get("role"), Build: asked.Get("build"), Kind: asked.Get("kind"),
 		Page: pageNumber(asked), Size: hostsPerPage,
 	}
-	if q.State != "" && !slices.Contains(view.HostStates, q.State) {
+	if q.State != "" && q.State != view.Revoked && !slices.Contains(view.HostStates, q.State) {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no host state " + strconv.Quote(string(q.State)), Where: "state", Do: "choose one from the list on the fleet page"}
 	}
 	hosts, err := s.Source.Hosts(r.Context(), q)
@@ -58,7 +61,9 @@ func (s *Console) host(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !v.may(Inspect) {
 		d.Findings = nil
 	}
-	return s.render(w, http.StatusOK, hostView(hostPage{s.shell(v, d.Attributes.Hostname, "fleet", view.TopicFleet, view.TopicFindings), d}))
+	p := hostPage{s.shell(v, d.Attributes.Hostname, "fleet", view.TopicFleet, view.TopicFindings), d}
+	p.Done = r.URL.Query().Get("done")
+	return s.render(w, http.StatusOK, hostView(p))
 }
 
 // slot is one line of the host's table of generations.

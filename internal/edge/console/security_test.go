@@ -66,6 +66,7 @@ func TestRolesAreEnforced(t *testing.T) {
 		{"/rollouts/r-2026-0118/halt", [5]int{no, yes, yes, yes, yes}},
 		{"/rollouts/r-2026-0118/pause", [5]int{no, no, no, yes, yes}},
 		{"/rollouts/r-2026-0117/override", [5]int{no, no, no, yes, yes}},
+		{"/fleet/" + string(st.f.hosts[0].ID) + "/revoke", [5]int{no, no, no, yes, yes}},
 		{"/people", [5]int{no, no, no, no, yes}},
 	}
 	for i, r := range holdfast.Roles {
@@ -148,6 +149,46 @@ func TestDecisionsAreAskedAndTaken(t *testing.T) {
 	if a := second.post("/rollouts/r-2026-0118/approve", url.Values{"token": {second.token()}}); a.code != http.StatusSeeOther || st.f.rolls[0].Phase != holdfast.Running {
 		t.Errorf("approve: %d, phase %s", a.code, st.f.rolls[0].Phase)
 	}
+}
+
+func TestAHostIsRevokedAfterAskingAndFoundAgain(t *testing.T) {
+	st := newSite(t)
+	h := &st.f.hosts[3]
+	path := "/fleet/" + string(h.ID)
+	st.as(holdfast.Analyst).get(path).count(".head .actions", 0)
+	v := st.as(holdfast.Operator)
+	v.get(path).count(".head .actions a[href$=revoke][data-dialog]", 1)
+	v.get(path+"/revoke").has("form.confirm.grave", "Revoke this host?", h.Attributes.Hostname, "is not undone")
+	for name, form := range map[string]url.Values{
+		"no reason":       {"token": {v.token()}, "text": {" \n"}},
+		"too long for it": {"token": {v.token()}, "text": {strings.Repeat("x", 2001)}},
+		"no token":        {"text": {"stolen"}},
+	} {
+		want := map[bool]int{true: http.StatusBadRequest, false: http.StatusForbidden}[form.Has("token")]
+		if a := v.post(path+"/revoke", form); a.code != want || h.Revoked {
+			t.Errorf("%s: %d, revoked %v", name, a.code, h.Revoked)
+		}
+	}
+	if a := v.post("/fleet/nobody/revoke", url.Values{"token": {v.token()}, "text": {"stolen"}}); a.code != http.StatusNotFound {
+		t.Errorf("nobody: %d", a.code)
+	}
+	a := v.post(path+"/revoke", url.Values{"token": {v.token()}, "text": {" stolen <at> the airport "}})
+	if a.code != http.StatusSeeOther || !h.Revoked {
+		t.Fatalf("%d, revoked %v", a.code, h.Revoked)
+	}
+	page := v.get(a.head.Get("Location"))
+	page.has("[role=status]", "Its connection is closed")
+	page.has("h1", "revoked")
+	page.has("#revocation", "By operator", "Why stolen <at> the airport", "Since now")
+	page.count(".head .actions", 0)
+	if a := v.get(path + "/revoke"); a.code != http.StatusConflict {
+		t.Errorf("asking again: %d", a.code)
+	}
+	v.get("/fleet").has(".tally", "200 hosts")
+	found := v.get("/fleet?state=revoked")
+	found.has("#hosts tbody", h.Attributes.Hostname, "revoked")
+	found.count("#hosts tbody tr", 1)
+	found.has("select[name=state] option[selected]", "Revoked")
 }
 
 func TestSessionsEnd(t *testing.T) {

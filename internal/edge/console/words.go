@@ -160,6 +160,7 @@ func sentence(parts []string) string {
 var stateWords = map[view.HostState]string{
 	view.Protected: "protected", view.Probation: "in probation", view.PutBack: "put back",
 	view.SafeMode: "safe mode", view.Bare: "no content", view.Silent: "silent",
+	view.Revoked: "revoked",
 }
 
 var stateMeanings = map[view.HostState]string{
@@ -169,6 +170,7 @@ var stateMeanings = map[view.HostState]string{
 	view.SafeMode:  "Runs no content, but is reachable, and needs no hands.",
 	view.Bare:      "Is enrolled and has not been given content yet.",
 	view.Silent:    "Has no connection to the control plane. Its guard protects it by itself.",
+	view.Revoked:   "Is not of the fleet any more: its key opens nothing, and it is counted nowhere.",
 }
 
 // phaseIcons and phaseTones give each phase a shape as well as a colour.

@@ -80,7 +80,7 @@ func (s *Source) Finding(ctx context.Context, id string) (d view.FindingDetail, 
 		return d, err
 	}
 	d.Version = f.versions[d.Bundle]
-	if h := f.host(d.Finding.Host); h != nil {
+	if h := f.byID[d.Finding.Host]; h != nil {
 		d.Simulated = h.Simulated
 	}
 	counts, err := s.Store.CountFindings(ctx, store.FindingFilter{Rule: d.Finding.Rule})

@@ -20,7 +20,8 @@ const dotsUpTo = 1500
 // snapshot is the fleet as it was a moment ago, by host name.
 type snapshot struct {
 	hosts    []view.HostRow
-	byID     map[holdfast.HostID]int
+	revoked  []view.HostRow                    // not of the fleet any more, and counted nowhere
+	byID     map[holdfast.HostID]*view.HostRow // of both
 	plan     holdfast.RingPlan
 	versions map[holdfast.Digest]string
 	running  map[holdfast.Digest]int // hosts by what they run
@@ -56,22 +57,15 @@ func (f *snapshot) inRings(plan holdfast.RingPlan, org holdfast.OrgID) []int {
 	return n
 }
 
-func (f *snapshot) host(id holdfast.HostID) *view.HostRow {
-	if i, ok := f.byID[id]; ok {
-		return &f.hosts[i]
-	}
-	return nil
-}
-
 func (f *snapshot) hostname(id holdfast.HostID) string {
-	if h := f.host(id); h != nil && h.Attributes.Hostname != "" {
+	if h := f.byID[id]; h != nil && h.Attributes.Hostname != "" {
 		return h.Attributes.Hostname
 	}
 	return string(id)
 }
 
 func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
-	f := &snapshot{byID: map[holdfast.HostID]int{}, running: map[holdfast.Digest]int{}, strata: map[holdfast.Stratum]int{}}
+	f := &snapshot{byID: map[holdfast.HostID]*view.HostRow{}, running: map[holdfast.Digest]int{}, strata: map[holdfast.Stratum]int{}}
 	var err error
 	if f.versions, err = s.versions(ctx); err != nil {
 		return nil, err
@@ -85,6 +79,11 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 	}
 	f.hosts = make([]view.HostRow, 0, len(enrolled))
 	for _, h := range enrolled {
+		ring := f.plan[f.plan.Of(h.ID)].Name
+		if h.Revoked {
+			f.revoked = append(f.revoked, view.HostRow{Host: h, State: view.Revoked, Ring: ring})
+			continue
+		}
 		// What a host said last is not stored if nothing about it changed.
 		if now, ok := s.Driver.Host(h.ID); ok {
 			h.Connected, h.LastSeen, h.Attributes, h.Report = now.Connected, now.LastSeen, now.Attributes, now.Report
@@ -93,24 +92,24 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 			f.running[d]++
 		}
 		f.strata[h.Attributes.Stratum()]++
-		f.hosts = append(f.hosts, view.HostRow{Host: h, State: view.StateOf(h), Ring: f.plan[f.plan.Of(h.ID)].Name})
+		f.hosts = append(f.hosts, view.HostRow{Host: h, State: view.StateOf(h), Ring: ring})
 	}
-	slices.SortFunc(f.hosts, func(a, b view.HostRow) int {
-		return cmp.Or(cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname), cmp.Compare(a.ID, b.ID))
-	})
-	for i, h := range f.hosts {
-		f.byID[h.ID] = i
+	for _, rows := range [][]view.HostRow{f.hosts, f.revoked} {
+		slices.SortFunc(rows, func(a, b view.HostRow) int {
+			return cmp.Or(cmp.Compare(a.Attributes.Hostname, b.Attributes.Hostname), cmp.Compare(a.ID, b.ID))
+		})
+		for i := range rows {
+			f.byID[rows[i].ID] = &rows[i]
+		}
 	}
 	return f, nil
 }
 
-// readEnrolled reads the hosts' rows, except of those that were revoked.
+// readEnrolled reads the hosts' rows.
 func (s *Source) readEnrolled(ctx context.Context) ([]holdfast.Host, error) {
 	var all []holdfast.Host
 	err := s.Store.EachHost(ctx, func(h holdfast.Host) error {
-		if !h.Revoked {
-			all = append(all, h)
-		}
+		all = append(all, h)
 		return nil
 	})
 	return all, err
@@ -165,9 +164,13 @@ func (s *Source) Hosts(ctx context.Context, q view.HostQuery) (view.HostPage, er
 		return view.HostPage{}, err
 	}
 	roles, builds := map[string]bool{}, map[string]bool{}
+	rows := f.hosts
+	if q.State == view.Revoked {
+		rows = f.revoked
+	}
 	var all []*view.HostRow
-	for i := range f.hosts {
-		h := &f.hosts[i]
+	for i := range rows {
+		h := &rows[i]
 		roles[h.Attributes.Role], builds[h.Attributes.Version] = true, true
 		if f.selects(q, h) {
 			all = append(all, h)
@@ -221,12 +224,18 @@ func (s *Source) Host(ctx context.Context, id holdfast.HostID) (d view.HostDetai
 	if err != nil {
 		return d, err
 	}
-	row := f.host(id)
+	row := f.byID[id]
 	if row == nil {
 		return d, holdfast.Errorf(holdfast.NotFound, "there is no host %s", id)
 	}
 	d = view.HostDetail{HostRow: *row, Versions: f.versions, Now: s.Now()}
 	d.Labels = f.labels(row)
+	r, err := s.Store.Revocation(ctx, id)
+	if err == nil { // since a moment, perhaps: the list may not know yet
+		d.Revocation, d.Revoked, d.Connected, d.State = &r, true, false, view.Revoked
+	} else if holdfast.KindOf(err) != holdfast.NotFound {
+		return d, err
+	}
 	d.Titles = s.titles(row.Report)
 	if d.Harms, err = s.harmsOf(ctx, id); err != nil {
 		return d, err

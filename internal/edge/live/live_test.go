@@ -376,6 +376,41 @@ func TestHostsAreSelected(t *testing.T) {
 	}
 }
 
+func TestARevokedHostIsListedApart(t *testing.T) {
+	w := newWorld(t, false)
+	ctx, h := t.Context(), w.hosts[7]
+	why := holdfast.Revocation{Host: h.ID, At: w.now, By: "olga", Reason: "stolen"}
+	before, err := w.source.Host(ctx, h.ID)
+	if err != nil || before.Revocation != nil || before.State == view.Revoked {
+		t.Fatalf("%+v, err %v", before, err)
+	}
+	if _, _, err := w.store.RevokeHost(ctx, why); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.service.Refresh(ctx, h.ID); err != nil {
+		t.Fatal(err)
+	}
+	// Its own page says so at once, whatever is remembered of the fleet.
+	d, err := w.source.Host(ctx, h.ID)
+	if err != nil || d.Revocation == nil || *d.Revocation != why || d.State != view.Revoked || d.Connected {
+		t.Errorf("%+v, err %v", d, err)
+	}
+	w.source.forget()
+	for state, want := range map[view.HostState]int{"": 79, view.Revoked: 1, view.Silent: 0} {
+		p, err := w.source.Hosts(ctx, view.HostQuery{State: state})
+		if err != nil || p.Total != want || state == view.Revoked && (p.Hosts[0].ID != h.ID || p.Hosts[0].State != view.Revoked) {
+			t.Errorf("%q: %+v, err %v", state, p, err)
+		}
+	}
+	o, err := w.source.Overview(ctx)
+	if err != nil || o.Hosts != 79 || o.States[view.Revoked] != 0 {
+		t.Errorf("%d hosts, %v, err %v", o.Hosts, o.States, err)
+	}
+	if d, err := w.source.Host(ctx, h.ID); err != nil || d.Revocation == nil || d.Attributes.Hostname != h.Attributes.Hostname {
+		t.Errorf("%+v, err %v", d, err)
+	}
+}
+
 func TestExportedRecordVerifies(t *testing.T) {
 	w := newWorld(t, false)
 	w.pass(60)

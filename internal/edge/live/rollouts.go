@@ -410,7 +410,7 @@ func (s *Source) harms(ctx context.Context, d *view.RolloutDetail, f *snapshot) 
 			break
 		}
 		row := view.HarmRow{Harm: h, Hostname: f.hostname(h.Host)}
-		if host := f.host(h.Host); host != nil {
+		if host := f.byID[h.Host]; host != nil {
 			row.Back = host.State.IsProtected() && (h.Arm != holdfast.New || host.Report.Running[d.Bundle.Channel] != d.Bundle.Digest)
 		}
 		d.Harms = append(d.Harms, row)
@@ -421,7 +421,8 @@ func (s *Source) harms(ctx context.Context, d *view.RolloutDetail, f *snapshot) 
 func (st *stand) recall(row view.RolloutRow) view.Recall {
 	r := view.Recall{Hosts: row.Admitted}
 	if st.driven {
-		r.Back = max(0, row.Admitted-st.view.Outstanding)
+		r.Revoked = st.view.Kept
+		r.Back = max(0, row.Admitted-st.view.Outstanding-r.Revoked)
 		return r
 	}
 	for _, g := range row.Rings {

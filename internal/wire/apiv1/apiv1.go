@@ -59,6 +59,11 @@ type Reason struct {
 	Acknowledged int `json:"acknowledged,omitempty"`
 }
 
+// RevokeRequest says why a host is revoked.
+type RevokeRequest struct {
+	Reason string `json:"reason"`
+}
+
 // EnrolmentRequest asks for permission to enrol hosts.
 type EnrolmentRequest struct {
 	Role      string        `json:"role"`
