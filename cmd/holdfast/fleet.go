@@ -144,6 +144,7 @@ another host: remove its identity directory (/var/lib/holdfast/identity) first.`
 		},
 	}
 	cmd.Flags().StringVar(&r.Reason, "reason", "", "why; it stands on the record beside your name")
+	_ = cmd.MarkFlagRequired("reason")
 	return cmd
 }
 

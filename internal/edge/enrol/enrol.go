@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -172,7 +173,7 @@ func (s *Server) renew(r *http.Request, body *json.Decoder) (any, error) {
 func (s *Server) known(ctx context.Context, csr *x509.CertificateRequest) (holdfast.Host, error) {
 	host, err := s.store.Host(ctx, s.ca.nameOf(csr.RawSubjectPublicKeyInfo))
 	if err == nil && host.Revoked {
-		err = errRevoked
+		err = fmt.Errorf("host %s: %w", host.ID, errRevoked)
 	}
 	return host, err
 }
