@@ -8,8 +8,7 @@ import (
 
 // anchors finds which of many literals a text is, starts with, or ends with.
 // Literals that must be the whole text are filed under a hash of it; the others
-// under their first, or last, sixteen bytes, or eight, four, two or one if they
-// are shorter. A text is looked up under its own, which takes as many look-ups as
+// under some of their first, or last, bytes (keyLengths), which keySizes chooses. A text is looked up under its own, which takes as many look-ups as
 // there are kinds of key, however many literals there are.
 type anchors struct {
 	kinds   [mostKinds]anchorKind
@@ -30,8 +29,12 @@ type anchorKind struct {
 	salt     uint8 // 1: keys are inverted, so that ends are not taken for starts
 }
 
-// mostKinds is one for whole texts, and five sizes of key for either end.
-const mostKinds = 11
+// keyLengths are how many of its first, or last, bytes may be the key of a
+// literal.
+var keyLengths = [...]int{1, 2, 4, 6, 8, 16, 32}
+
+// mostKinds is one for whole texts, and the sizes of key for either end.
+const mostKinds = 1 + 2*len(keyLengths)
 
 // What keys are made of.
 const (
@@ -40,6 +43,8 @@ const (
 	tailSource  // the last eight
 	longHead    // a hash of the first sixteen
 	longTail    // … of the last
+	longestHead // a hash of the first thirty-two
+	longestTail // … of the last
 	numSources  = 8
 )
 
@@ -51,10 +56,14 @@ func newAnchorKind(of atomKind, size int) anchorKind {
 		k.source = wholeSource
 	case of == start && size == 16:
 		k.source = longHead
+	case of == start && size == 32:
+		k.source = longestHead
 	case of == start:
 		k.source, k.up, k.down = headSource, drop, drop
 	case size == 16:
 		k.source, k.salt = longTail, 1
+	case size == 32:
+		k.source, k.salt = longestTail, 1
 	default:
 		k.source, k.down, k.salt = tailSource, drop, 1
 	}
@@ -93,7 +102,7 @@ func newAnchors(lits []anchorLiteral) anchors {
 	var keys []uint64 // in the order they come, so that equal rules give equal tables
 	byKey := map[uint64][]anchorEntry{}
 	for _, of := range [...]atomKind{whole, start, end} {
-		for _, size := range [...]int{0, 16, 8, 4, 2, 1} {
+		for _, size := range append([]int{0}, keyLengths[:]...) {
 			kind := newAnchorKind(of, size)
 			some := false
 			for i, l := range lits {
@@ -145,8 +154,9 @@ func keySizes(lits []anchorLiteral) []int {
 				rest = append(rest, i)
 			}
 		}
-		for size := 4; len(rest) > 0; size *= 2 {
-			short := func(i int) bool { return len(lits[i].lit) < 2*size || size == 16 }
+		for n := slices.Index(keyLengths[:], 4); len(rest) > 0; n++ {
+			size, longest := keyLengths[n], n+1 == len(keyLengths)
+			short := func(i int) bool { return longest || len(lits[i].lit) < keyLengths[n+1] }
 			if !slices.ContainsFunc(rest, short) {
 				continue
 			}
@@ -189,6 +199,10 @@ func (s *sources) fill(text []byte) {
 	if n >= 16 {
 		s[longHead] = head*anchorHash ^ binary.LittleEndian.Uint64(text[8:])
 		s[longTail] = tail*anchorHash ^ binary.LittleEndian.Uint64(text[n-16:])
+	}
+	if n >= 32 {
+		s[longestHead] = (s[longHead]*anchorHash^binary.LittleEndian.Uint64(text[16:]))*anchorHash ^ binary.LittleEndian.Uint64(text[24:])
+		s[longestTail] = (s[longTail]*anchorHash^binary.LittleEndian.Uint64(text[n-24:]))*anchorHash ^ binary.LittleEndian.Uint64(text[n-32:])
 	}
 }
 
