@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 
 	"github.com/holdfast-security/holdfast/internal/language/ocsf"
@@ -160,13 +161,16 @@ func (l *lowering) absent(tests sigma.Tests) *tree {
 }
 
 // any makes a tree that holds if one of the tests of one of an item's values
-// does. Many literals become one predicate.
+// does. Many literals become one predicate, and so do all networks.
 func (l *lowering) any(values [][]sigma.Test, field int) *tree {
-	literals := 0
+	literals, nets := 0, 0
 	for _, tests := range values {
 		for i := range tests {
-			if tests[i].Op == sigma.Match {
+			switch tests[i].Op {
+			case sigma.Match:
 				literals++
+			case sigma.Within:
+				nets++
 			}
 		}
 	}
@@ -174,7 +178,7 @@ func (l *lowering) any(values [][]sigma.Test, field int) *tree {
 	for _, tests := range values {
 		for i := range tests {
 			t := &tests[i]
-			if t.Op == sigma.Match && literals >= manyLiterals {
+			if t.Op == sigma.Match && literals >= manyLiterals || t.Op == sigma.Within {
 				continue
 			}
 			other := 0
@@ -191,7 +195,25 @@ func (l *lowering) any(values [][]sigma.Test, field int) *tree {
 	if literals >= manyLiterals {
 		kids = append(kids, &tree{op: leaf, pred: l.literals(values, field)})
 	}
+	if nets > 0 {
+		kids = append(kids, &tree{op: leaf, pred: l.networks(values, field)})
+	}
 	return anyOf(kids...)
+}
+
+// networks makes one predicate of the networks among an item's tests.
+func (l *lowering) networks(values [][]sigma.Test, field int) int {
+	l.id = l.id[:0]
+	var nets []netip.Prefix
+	for _, tests := range values {
+		for i := range tests {
+			if t := &tests[i]; t.Op == sigma.Within {
+				nets = append(nets, t.Prefix)
+				l.id = appendIdentity(l.id, t, field, 0)
+			}
+		}
+	}
+	return l.intern(func() predicate { return predicate{op: sigma.Within, field: field, nets: nets} })
 }
 
 // literals makes one predicate of the literals among an item's tests, which are

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ type predicate struct {
 	num   float64
 	pat   pattern
 	re    *automaton
-	net   netip.Prefix
+	nets  []netip.Prefix // Within any of several
 	pats  []pattern   // a Match of any of several
 	set   *literalSet // made of pats
 	text  string      // Equal: the number as written
@@ -36,7 +37,7 @@ type predicate struct {
 func newPredicate(t *sigma.Test, field, other int) predicate {
 	p := predicate{
 		op: t.Op, part: t.Part, where: t.Where, cased: t.Cased, want: t.Want, field: field, other: other,
-		int: t.Int, whole: t.Integer, num: t.Number, net: t.Prefix,
+		int: t.Int, whole: t.Integer, num: t.Number,
 	}
 	switch t.Op {
 	case sigma.Match:
@@ -83,7 +84,7 @@ func (p *predicate) holds(s *scratch) bool {
 		return false
 	case sigma.Within:
 		for _, t := range s.textsOf(p.field) {
-			if a, ok := parseAddr(t.raw); ok && p.net.Contains(a) {
+			if a, ok := parseAddr(t.raw); ok && slices.ContainsFunc(p.nets, func(n netip.Prefix) bool { return n.Contains(a) }) {
 				return true
 			}
 		}
