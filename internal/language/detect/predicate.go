@@ -46,6 +46,8 @@ func newPredicate(t *sigma.Test, field, other int) predicate {
 		p.text = t.Source
 	case sigma.Regex:
 		p.re = &automaton{re: t.Regexp}
+	case sigma.Within:
+		p.nets = []netip.Prefix{t.Prefix}
 	}
 	return p
 }
