@@ -26,7 +26,7 @@ type program struct {
 
 type programRule struct {
 	rule int32 // in the engine
-	root int32 // in the code
+	root int32 // its first step in the code
 }
 
 // admitted is a rule that wants to see a class's events.
@@ -79,7 +79,7 @@ func newProgram(class *ocsf.Class, rules []admitted, s shared) (*program, []weak
 	}
 	for i, t := range trees {
 		t.order(p.preds, answers, likely)
-		p.rules = append(p.rules, programRule{int32(kept[i]), p.code.add(t, answers)})
+		p.rules = append(p.rules, programRule{int32(kept[i]), p.code.add(t, answers, accept, reject)})
 	}
 	return p, weaknesses, problems
 }
@@ -297,7 +297,7 @@ func (p *program) mark(s *scratch, keywords bool) {
 func (p *program) silence(failed map[int]bool) {
 	for i := range p.rules {
 		if failed[int(p.rules[i].rule)] {
-			p.code.nodes[p.rules[i].root] = node{op: never}
+			p.rules[i].root = reject
 		}
 	}
 }

@@ -25,9 +25,6 @@ const (
 	atLeast // n of the kids
 	always
 	never
-	// These are in code only.
-	found  // the index found one of the kids, which are atoms
-	marked // the index marks the predicate if it holds
 )
 
 var (
@@ -175,91 +172,4 @@ func (p *predicate) cost() int {
 		return 50
 	}
 	return 3
-}
-
-// code is the trees of a program, laid out flat.
-type code struct {
-	nodes []node
-	kids  []int32
-}
-
-type node struct {
-	op    treeOp
-	n     int16
-	first int32 // in kids; of leaf and marked: the predicate
-	count int32
-}
-
-// add lays a tree out and returns its place. What the index knows of a
-// predicate is asked instead of it, or before.
-func (c *code) add(t *tree, known []answers) int32 {
-	if t.op == leaf {
-		k := &known[t.pred]
-		switch {
-		case k.marked:
-			return c.put(node{op: marked, first: int32(t.pred)})
-		case k.exact:
-			return c.put(node{op: found}, k.atoms...)
-		case k.atoms != nil:
-			return c.put(node{op: and}, c.put(node{op: found}, k.atoms...), c.put(node{op: leaf, first: int32(t.pred)}))
-		}
-		return c.put(node{op: leaf, first: int32(t.pred)})
-	}
-	ids := make([]int32, 0, len(t.kids))
-	for _, kid := range t.kids {
-		ids = append(ids, c.add(kid, known))
-	}
-	return c.put(node{op: t.op, n: int16(t.n)}, ids...)
-}
-
-func (c *code) put(n node, kids ...int32) int32 {
-	if len(kids) > 0 {
-		n.first, n.count = int32(len(c.kids)), int32(len(kids))
-		c.kids = append(c.kids, kids...)
-	}
-	c.nodes = append(c.nodes, n)
-	return int32(len(c.nodes) - 1)
-}
-
-// eval evaluates a tree on the event of s.
-func (c *code) eval(s *scratch, at int32) bool {
-	n := c.nodes[at]
-	switch n.op {
-	case leaf:
-		return s.holds(n.first)
-	case marked:
-		return s.truth[n.first] == s.stamp<<1|1
-	}
-	kids := c.kids[n.first : n.first+n.count]
-	switch n.op {
-	case found:
-		return s.foundAny(kids)
-	case and:
-		for _, k := range kids {
-			if !c.eval(s, k) {
-				return false
-			}
-		}
-		return true
-	case or:
-		for _, k := range kids {
-			if c.eval(s, k) {
-				return true
-			}
-		}
-		return false
-	case not:
-		return !c.eval(s, kids[0])
-	case atLeast:
-		have := int16(0)
-		for _, k := range kids {
-			if c.eval(s, k) {
-				if have++; have == n.n {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	return n.op == always
 }
