@@ -32,6 +32,9 @@ const (
 	// mostWild is up to how many literals that are one byte shorter than a window
 	// join the pass of the others; of each the bitmap holds 256 windows.
 	mostWild = 6
+	// sparseLength is from which length on a literal is found by looking at every
+	// fourth window of four bytes.
+	sparseLength = 7
 	// fewLiterals is up to how many literals one pass by windows of three bytes
 	// serves for all lengths: in few, even so short a window is rare.
 	fewLiterals = 400
@@ -65,8 +68,8 @@ func newGrams(lits []gramLiteral, c census) grams {
 	switch {
 	case shorterThan(11) == 0:
 		size, stride, least = 8, 4, 11 // and eight bytes are rarer than four
-	case shorterThan(7) == 0:
-		stride, least = 4, 7
+	case shorterThan(sparseLength) == 0:
+		stride, least = 4, sparseLength
 	case shorterThan(5) <= 1:
 	case len(wanted) <= fewLiterals && twos <= mostWild:
 		size, stride, least = 3, 1, 2

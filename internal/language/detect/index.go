@@ -85,7 +85,10 @@ func newIndexes(atoms []atom, c census) []fieldIndex {
 		slices.SortFunc(f.longer, func(a, b lengthAtom) int { return cmp.Compare(a.bytes, b.bytes) })
 		f.anchored = newAnchors(anchored)
 		if len(any) > 0 {
-			if field != everything {
+			// What is looked for at every fourth place only is better looked for
+			// by itself.
+			dense := slices.ContainsFunc(any, func(l gramLiteral) bool { return len(l.lit) < sparseLength })
+			if field != everything && dense {
 				f.keywords = len(keywords) > 0
 				any = append(any, keywords...)
 			}
