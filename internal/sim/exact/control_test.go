@@ -182,3 +182,17 @@ func TestHeldHostsAreRecalled(t *testing.T) {
 		}
 	}
 }
+
+// TestComparisonsWaitForTheWindow of hosts whose organisation brought them a
+// policy that the server has never seen.
+func TestComparisonsWaitForTheWindow(t *testing.T) {
+	p, w := drill(40, 6)
+	w.Until = 2 * time.Minute
+	friday := consent.Window{Zone: time.UTC, From: time.Hour, To: 2 * time.Hour, Days: [7]bool{time.Friday: true}}
+	w.Consents = []sim.Consent{{Road: sim.ByFile, Policy: consent.Policy{Org: holdfast.DefaultOrg, Version: 1, Groups: []consent.Group{{
+		Name: "all", Rules: map[holdfast.Channel]consent.Rule{holdfast.Rules: {Track: consent.Early}}, Windows: []consent.Window{friday},
+	}}}}}
+	if o := play(t, p, w); o.Exposed > 0 || o.Control["comparisons that waited"] == 0 || o.Control["held back"] == 0 {
+		t.Errorf("%d exposed, %v", o.Exposed, o.Control)
+	}
+}
