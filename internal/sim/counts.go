@@ -57,6 +57,7 @@ type counts struct {
 	follow  []*cohort // in their slow window
 	grants  []grant
 	due     map[int64][]breaking // by tick
+	heals   map[int64]int        // mute hosts that go back by themselves, by tick
 	state   rollout.State
 	events  []rollout.Event
 	held    []rollout.Event // that an outage keeps from being heard
@@ -170,7 +171,7 @@ func newCounts(p rollout.Policy, w World) (*counts, error) {
 		begins = epoch
 	}
 	p.Signed, w.Version = begins.Add(-w.Signed), cmp.Or(w.Version, NewVersion)
-	c := &counts{policy: p, world: w, begins: begins, allowed: w.allowed(), random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}, within: map[place][]int{}, normals: map[hazardKey][]hazard{}}
+	c := &counts{policy: p, world: w, begins: begins, allowed: w.allowed(), random: newRandom(w.Seed, 2), tick: w.Tick, cellAt: map[cellKey]int{}, due: map[int64][]breaking{}, heals: map[int64]int{}, within: map[place][]int{}, normals: map[hazardKey][]hazard{}}
 	for i := range p.Rings {
 		c.opens = append(c.opens, p.Rings.Opens(i, p.Signed).Sub(begins))
 	}
@@ -343,5 +344,5 @@ func (c *counts) time() time.Time { return c.begins.Add(c.now) }
 
 func (c *counts) over() bool {
 	p := c.state.Phase
-	return p.Recalling() && c.world.StopAtRecall || p.Recalling() && len(c.due) == 0
+	return p.Recalling() && c.world.StopAtRecall || p.Recalling() && len(c.due)+len(c.heals) == 0
 }

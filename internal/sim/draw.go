@@ -114,6 +114,9 @@ func (c *counts) enter(group, at, n, treat int) {
 			x.n -= hit
 			x.pending += hit
 		}
+		if fault.Mute && hit > 0 {
+			c.heals[int64((c.now+mute(c.policy.Heartbeat))/c.tick)+1] += hit
+		}
 		for range hit {
 			at := fault.Soonest + time.Duration(c.random.Float64()*float64(fault.Latest-fault.Soonest))
 			tick := int64(math.Ceil(float64(c.now+at) / float64(c.tick)))

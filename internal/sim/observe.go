@@ -17,6 +17,8 @@ func (c *counts) breakDue(deaf bool) {
 	tick := int64(c.now / c.tick)
 	due := c.due[tick]
 	delete(c.due, tick)
+	c.out.Returned += c.heals[tick]
+	delete(c.heals, tick)
 	for _, b := range due {
 		if deaf && b.kind == holdfast.Silence {
 			later := tick + int64(3*c.policy.Heartbeat/c.tick)

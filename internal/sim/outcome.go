@@ -31,7 +31,10 @@ type Outcome struct {
 	// Played host by host: broken hosts on proven content again, hosts that
 	// need hands (nothing runs, or the release still does after its recall),
 	// and why loaders refused offers.
+	// Again counts how often a host tried once more what it had taken back for
+	// want of contact.
 	Returned int            `json:"returned,omitempty"`
+	Again    int            `json:"again,omitempty"`
 	Hands    int            `json:"hands,omitempty"`
 	Refused  map[string]int `json:"refused,omitempty"`
 	// Control counts what came of organisations' policies, host by host: offers

@@ -320,9 +320,11 @@ func (s *scenarioReader) fault(v value[oneFault], i int, kinds []Kind, heartbeat
 	var f Fault
 	switch x.Kind {
 	case "dead":
-		f = Dead(share, where)
-		scale := heartbeat.Minutes()
-		f.Soonest, f.Latest = time.Duration(scale*float64(f.Soonest)), time.Duration(scale*float64(f.Latest))
+		f = Dead(share, where).scaled(heartbeat)
+	case "mute":
+		if f = MuteAgent(share, where, heartbeat); x.Soonest != nil || x.Latest != nil {
+			return f, s.bad(v.line, "what never reaches the server does so from its start", "leave out soonest and latest, or write kind: dead")
+		}
 	case "crash", "reboot", "cpu", "memory":
 		f = Crashing(share, where)
 		f.Kind = holdfast.HarmKind(x.Kind)
@@ -332,7 +334,7 @@ func (s *scenarioReader) fault(v value[oneFault], i int, kinds []Kind, heartbeat
 		}
 		f = Fault{Rate: crashRate * (x.Times - 1), Where: where}
 	default:
-		return f, s.bad(v.line, fmt.Sprintf("%q is not a kind of fault", x.Kind), "use dead, crash, reboot, cpu, memory or rate")
+		return f, s.bad(v.line, fmt.Sprintf("%q is not a kind of fault", x.Kind), "use dead, mute, crash, reboot, cpu, memory or rate")
 	}
 	f.Name, f.CutOff = fmt.Sprintf("%s %d", x.Kind, i+1), x.CutOff
 	if x.Soonest != nil {

@@ -225,7 +225,7 @@ type oneKind struct {
 }
 
 type oneFault struct {
-	Kind    string   `yaml:"kind"` // dead, crash, reboot, cpu, memory, rate
+	Kind    string   `yaml:"kind"` // dead, mute, crash, reboot, cpu, memory, rate
 	Share   *portion `yaml:"share"`
 	Where   selector `yaml:"where"`
 	Soonest *length  `yaml:"soonest"`

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/control/rollout"
+	"github.com/holdfast-security/holdfast/internal/endpoint/guard"
 )
 
 // World is a fleet and what happens to it.
@@ -150,7 +151,15 @@ type Fault struct {
 	Rate float64
 	// CutOff takes a broken host's network away for ten heartbeats (exact).
 	CutOff bool
+	// Mute, of kind Silence: it works and never reaches the server, until the
+	// host's guard has enough of that. Host by host it is so from its start; in
+	// counts, Soonest and Latest are when it is noticed.
+	Mute bool
 }
+
+// mute is how long a host runs what never reaches the server: its probation is
+// five heartbeats, as in production.
+func mute(heartbeat time.Duration) time.Duration { return guard.MuteAfter * 5 * heartbeat }
 
 // Outage is a time in which somebody cannot be heard.
 type Outage struct {
@@ -174,6 +183,21 @@ const (
 // all that shows is its silence, 3.3 minutes later in the mean.
 func Dead(share float64, where func(*Kind) bool) Fault {
 	return Fault{Name: "dead", Where: where, Share: share, Kind: holdfast.Silence, Soonest: 168 * time.Second, Latest: 228 * time.Second}
+}
+
+// MuteAgent is a fault of an agent that works and never reaches the server, with
+// heartbeats of a length: it shows as silence, and the host heals itself.
+func MuteAgent(share float64, where func(*Kind) bool, heartbeat time.Duration) Fault {
+	f := Dead(share, where).scaled(heartbeat)
+	f.Name, f.Mute = "mute", true
+	return f
+}
+
+// scaled is a fault that is noticed by missed heartbeats of another length.
+func (f Fault) scaled(heartbeat time.Duration) Fault {
+	by := heartbeat.Minutes()
+	f.Soonest, f.Latest = time.Duration(by*float64(f.Soonest)), time.Duration(by*float64(f.Latest))
+	return f
 }
 
 // Crashing is a fault that the guard survives: it reverts and reports within

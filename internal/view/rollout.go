@@ -15,7 +15,8 @@ type RolloutRow struct {
 	Eligible int            `json:"eligible"`       // hosts that can take the release, now or later
 	Held     int            `json:"held,omitempty"` // hosts whose organisation does not allow it: not eligible
 	// Delayed counts hosts that nothing but their organisations' delays and
-	// windows keeps from it, while the rollout waits for nobody else.
+	// windows keeps from it, or that were here and are away, while the rollout
+	// waits for nobody else.
 	Delayed  int            `json:"delayed,omitempty"`
 	Admitted int            `json:"admitted"` // hosts that were offered it
 	Clean    int            `json:"clean"`    // of those, past their window without harm

@@ -74,14 +74,14 @@ func (s *Service) Resume(ctx context.Context, id holdfast.ReleaseID, by string) 
 }
 
 // Finish completes a rollout that waits only for hosts whose organisations
-// allow it later.
+// allow it later, or that are away.
 func (s *Service) Finish(ctx context.Context, id holdfast.ReleaseID, by string) error {
 	s.mu.Lock()
 	d := s.rollouts[id]
 	waits := d != nil && d.state.Delayed == 0 && !d.state.Phase.Done()
 	s.mu.Unlock()
 	if waits {
-		return &holdfast.Error{Kind: holdfast.Conflict, What: fmt.Sprintf("release %s waits for others than those whose organisations delay them", id), Do: "wait, or halt it"}
+		return &holdfast.Error{Kind: holdfast.Conflict, What: fmt.Sprintf("release %s waits for others than those whose organisations delay them, or who are away", id), Do: "wait, or halt it"}
 	}
 	return s.order(ctx, id, by, rollout.Command{Kind: rollout.Finish}, func(p holdfast.Phase) (done, fits bool) {
 		return p == holdfast.Complete, p == holdfast.Running || p == holdfast.Held

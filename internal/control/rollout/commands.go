@@ -116,14 +116,14 @@ func (d *decision) resume(c Command) string {
 	return ""
 }
 
-// finishNow completes a rollout that only waits for delayed hosts, so that the
-// next release of the channel need not.
+// finishNow completes a rollout that only waits for hosts that are delayed or
+// away, so that the next release of the channel need not.
 func (d *decision) finishNow(c Command) string {
 	if d.s.Delayed == 0 || d.s.Phase != holdfast.Running && d.s.Phase != holdfast.Held {
-		return "it waits for others than those whose customers delay them"
+		return "it waits for others than those whose customers delay them, or who are away"
 	}
 	d.survey()
-	d.note("finished by %s, without %d hosts whose customers delay it", c.By, d.s.Delayed)
+	d.note("finished by %s, without %d hosts whose customers delay it, or that are away", c.By, d.s.Delayed)
 	d.complete()
 	return ""
 }

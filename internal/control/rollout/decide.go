@@ -230,6 +230,7 @@ func (d *decision) admitting() bool {
 
 // finish writes the block that was opened, and sees whether all is done.
 func (d *decision) finish() {
+	away := d.away()
 	if d.s.Delayed > 0 {
 		d.s.Delayed = 0
 		if d.s.Phase == holdfast.Running {
@@ -257,9 +258,30 @@ func (d *decision) finish() {
 		if d.s.Phase == holdfast.Running {
 			d.s.Why = fmt.Sprintf("waits for %d hosts whose organisations allow it later", d.total.later)
 		}
+	case nobody && d.total.drawn > 0 && away > 0 && d.now.Before(d.s.Blocks[last].Until.Add(d.policy.Slow)):
+		d.s.Delayed = away
+		if d.s.Phase == holdfast.Running {
+			d.s.Why = fmt.Sprintf("waits for %d hosts that were here and are away: coming all at once, they would be too many", away)
+		}
 	case nobody && d.total.drawn > 0, nearly && settled:
 		d.complete()
 	}
+}
+
+// away counts the hosts that were here since the rollout began, have not been
+// drawn, and are away. Who comes after a rollout is complete is compared with
+// nobody: none are counted only as long as the harm budget allows them all to
+// come at once. A network that fails when few hosts have the release must not
+// make it complete.
+func (d *decision) away() int {
+	t := &d.total
+	here := t.drawn + t.later + t.comparable()
+	d.s.Seen = max(d.s.Seen, here)
+	n := min(d.s.Seen, t.eligible) - here
+	if float64(n) <= d.policy.Kappa*float64(t.clean)+float64(d.policy.C0) {
+		return 0
+	}
+	return n
 }
 
 func (d *decision) complete() {

@@ -141,3 +141,52 @@ func TestFewThatAreThereAreNotStranded(t *testing.T) {
 		}
 	}
 }
+
+// TestARolloutWaitsForThoseWhoWentAway: it is not complete because nobody is
+// left to ask. Whoever was here and comes back is paced and compared, unless so
+// few are away that the harm budget would let them all come at once; nor does it
+// wait for hosts that were never here, for longer than the slow window, or when a
+// person says so.
+func TestARolloutWaitsForThoseWhoWentAway(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		hosts, here      int // eligible, and here when it begins
+		clean            bool
+		after            time.Duration // the last block closed
+		finish, complete bool
+	}{
+		{"nobody is proved, all others went away", 60, 60, false, time.Hour, false, false},
+		{"five are, and 55 went away", 60, 60, true, time.Hour, false, false},
+		{"five are, and 25 went away", 30, 30, true, time.Hour, false, true},
+		{"five are, and others were never here", 500, 30, true, time.Hour, false, true},
+		{"they stay away for longer than is observed", 60, 60, false, 25 * time.Hour, false, true},
+		{"a person does not want to wait", 60, 60, false, time.Hour, true, true},
+	} {
+		p, in := plain(c.here)
+		s, as := Decide(&p, State{}, in, begin)
+		if len(admits(as)) != 1 {
+			t.Fatalf("%s: %+v", c.name, as)
+		}
+		in = drawn(in, admits(as))
+		in.Groups[0].Eligible, in.Groups[0].Waiting, in.Groups[0].Watching = c.hosts, 0, 0
+		for i := range in.Cells {
+			x := &in.Cells[i]
+			x.Control.Clean = x.Control.Drawn
+			if x.Treated.Clean = x.Treated.Drawn; !c.clean {
+				x.Treated.Clean, x.Treated.Left = 0, x.Treated.Drawn
+			}
+		}
+		now := s.Blocks[len(s.Blocks)-1].Until.Add(p.Fast + c.after)
+		s, _ = Decide(&p, s, in, now)
+		if c.finish {
+			if s.Delayed != 55 || s.Phase != holdfast.Running {
+				t.Errorf("%s: %s, waits for %d", c.name, s.Phase, s.Delayed)
+			}
+			in.Commands = []Command{{Seq: 1, Kind: Finish, By: "ada"}}
+			s, _ = Decide(&p, s, in, now.Add(time.Minute))
+		}
+		if got := s.Phase == holdfast.Complete; got != c.complete || !got && s.Delayed != 55 {
+			t.Errorf("%s: %s, waits for %d: %s", c.name, s.Phase, s.Delayed, s.Why)
+		}
+	}
+}

@@ -55,8 +55,11 @@ type State struct {
 	Paused  []Pausing  `json:"paused,omitempty"`
 
 	// Delayed counts the hosts that a rollout still waits for when it waits
-	// for nobody else: their customers allow the release later.
+	// for nobody else: their customers allow the release later, or they were
+	// here and are away. Seen is the most hosts that were here at once, with
+	// those that have the release.
 	Delayed int `json:"delayed,omitempty"`
+	Seen    int `json:"seen,omitempty"`
 }
 
 // StratumState is a stratum as frozen at the start.

@@ -61,8 +61,8 @@ var decisions = []decision{
 	{
 		Name: "finish", Verb: "Finish", Icon: "check", Needs: Steer,
 		From: []holdfast.Phase{holdfast.Running, holdfast.Held}, Only: func(r view.RolloutRow) bool { return r.Delayed > 0 },
-		Ask: "Finish this rollout?", Explain: "It waits for nobody but hosts whose organisations allow it later. It is then complete, and the channel's next release need not wait. Those hosts follow when they may, in growing steps, compared with nobody.",
-		Result: "Finished. Those who may have it later will follow.",
+		Ask: "Finish this rollout?", Explain: "It waits for nobody but hosts whose organisations allow it later, or that are away. It is then complete, and the channel's next release need not wait. Those hosts follow when they may, in growing steps, compared with nobody.",
+		Result: "Finished. Those who come later will follow.",
 		do: func(a view.Actions, ctx context.Context, id holdfast.ReleaseID, by, _ string) error {
 			return a.Finish(ctx, id, by)
 		},
@@ -155,7 +155,7 @@ func (d decision) refusal(r view.RolloutRow) error {
 		return &holdfast.Error{Kind: holdfast.Conflict, What: "a rollout that is " + string(r.Phase) + " cannot be asked to " + d.Name, Where: string(r.ID)}
 	}
 	if d.Only != nil && !d.Only(r) {
-		return &holdfast.Error{Kind: holdfast.Conflict, What: "it waits for others than those whose organisations delay it", Where: string(r.ID)}
+		return &holdfast.Error{Kind: holdfast.Conflict, What: "it waits for others than those whose organisations delay it, or who are away", Where: string(r.ID)}
 	}
 	return &holdfast.Error{Kind: holdfast.Denied, What: "you made this release, so another person must " + d.Name + " it", Where: string(r.ID)}
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/holdfast-security/holdfast/internal/endpoint/lifeline"
 )
 
-// A trial that has not reached the server after this many times Probation is
-// ended: half an hour, in which an agent tries to connect five times at least. A
-// shorter outage of the network takes nothing back.
-const muteAfter = 6
+// MuteAfter is how many times Probation a trial may last without having reached
+// the server: half an hour, in which an agent tries to connect five times at
+// least. A shorter outage of the network takes nothing back.
+const MuteAfter = 6
 
 // A candidate that was taken back for want of contact is tried this often again.
 const maxTries = 5

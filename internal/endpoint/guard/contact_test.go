@@ -188,7 +188,7 @@ func TestAnOutageDoesNotFlap(t *testing.T) {
 
 func TestEveryTrialEnds(t *testing.T) {
 	checkAir(t, 60, append([]holdfast.Digest{mute}, contents...), func(a *air) error {
-		if t := a.s.Trial; t != nil && t.Active && t.Kind != Again && a.now.Sub(t.Since) >= (muteAfter+1)*a.p.Probation {
+		if t := a.s.Trial; t != nil && t.Active && t.Kind != Again && a.now.Sub(t.Since) >= (MuteAfter+1)*a.p.Probation {
 			if x := a.slots[InTrial]; x.ready {
 				return fmt.Errorf("on trial for %v", a.now.Sub(t.Since))
 			}

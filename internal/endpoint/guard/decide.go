@@ -224,7 +224,7 @@ func (d *decision) probation() {
 	case lasted < d.p.Probation:
 	case t.Evaluated >= d.p.ProbationEvents && !d.wanting(*t):
 		d.promote(*t)
-	case lasted >= muteAfter*d.p.Probation && d.wanting(*t):
+	case lasted >= MuteAfter*d.p.Probation && d.wanting(*t):
 		d.mute()
 	case lasted >= idleAfter*d.p.Probation:
 		d.cutShort(ByIdle, "too few events were evaluated to end probation")

@@ -17,7 +17,7 @@ import (
 // while the release is under way, by every road.
 func anyConsents(r *rand.Rand, w *sim.World) {
 	pick := func(of ...float64) float64 { return of[r.IntN(len(of))] }
-	w.Until = time.Duration(40+r.IntN(50)) * time.Second
+	w.Until = max(w.Until, time.Duration(40+r.IntN(50))*time.Second)
 	if r.IntN(2) == 0 { // little else happens, so that much is taken
 		w.Faults, w.Outage, w.Hostile, w.StoreFails, w.Takeover = nil, nil, nil, 0, 0
 	}

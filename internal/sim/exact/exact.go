@@ -203,7 +203,7 @@ func (w *world) start() {
 		},
 	})
 	for _, h := range w.hosts {
-		h.known = false
+		h.line = nil
 	}
 }
 
@@ -327,7 +327,13 @@ func (w *world) chance(p float64) bool { return p > 0 && w.random.Float64() < p 
 func (w *world) phase() holdfast.Phase { return w.store.rollouts[release].Phase }
 
 func (w *world) settled() bool {
-	return w.phase().Done() && (w.Halt == 0 || w.halted) && w.since() > w.out.Decided+20*w.policy.Heartbeat
+	wait := 20 * w.policy.Heartbeat
+	for _, f := range w.Faults {
+		if f.Mute { // until the last host has found out by itself, and is heard again
+			wait += (guard.MuteAfter + 1) * w.guardPolicy.Probation
+		}
+	}
+	return w.phase().Done() && (w.Halt == 0 || w.halted) && w.since() > w.out.Decided+wait
 }
 
 // measure adds a point to the curve, once a heartbeat.

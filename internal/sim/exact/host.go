@@ -1,16 +1,13 @@
 package exact
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/endpoint/guard"
-	"github.com/holdfast-security/holdfast/internal/endpoint/loader"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
 	"github.com/holdfast-security/holdfast/internal/sim"
-	"github.com/holdfast-security/holdfast/internal/trust/tuf"
 )
 
 // host is one played machine below a real guard decision.
@@ -29,7 +26,8 @@ type host struct {
 	workers map[guard.Slot]*worker
 	down    bool      // dead: says nothing, for ever
 	cut     time.Time // until when it has no network
-	known   bool      // the server has its description and report
+	line    *worker   // whose connection the server has, with description and report
+	unheard time.Time // when it was last that nobody here could speak to the server
 
 	consent  *consent.Policy // in force here
 	read     map[int]bool    // the world's policies that it has looked at
@@ -55,6 +53,8 @@ type worker struct {
 	ready      bool
 	fails      time.Time // when the release breaks it; zero: it does not
 	swollen    bool      // by the release: it uses too much
+	mute       bool      // by the release: it never reaches the server
+	met        bool      // it has reached it
 	evaluated  uint64
 }
 
@@ -156,7 +156,9 @@ func (h *host) launch(w *world, a guard.Action) {
 			// A fault says when its harm is noticed.
 			after -= 3 * w.policy.Heartbeat
 		}
-		p.fails = p.starts.Add(max(0, after))
+		if p.mute = f.Mute; !p.mute {
+			p.fails = p.starts.Add(max(0, after))
+		}
 	}
 	h.workers[a.Slot] = p
 }
@@ -175,6 +177,9 @@ func (h *host) live(w *world) {
 		if !p.ready {
 			p.ready = true
 			h.tell(w, guard.Event{Kind: guard.IsReady, Slot: slot})
+			if p.mute {
+				h.breaks(w, slot)
+			}
 		}
 		if !p.fails.IsZero() && !p.swollen && !w.now.Before(p.fails) && h.workers[h.slotOf(p)] == p {
 			h.fail(w, p)
@@ -185,7 +190,7 @@ func (h *host) live(w *world) {
 		}
 		if s := h.slotOf(p); s != "" {
 			p.evaluated += max(1, uint64(perSecond*w.tick.Seconds()))
-			h.tell(w, guard.Event{Kind: guard.Beaten, Slot: s, Evaluated: p.evaluated})
+			h.tell(w, guard.Event{Kind: guard.Beaten, Slot: s, Evaluated: p.evaluated, Contact: p.contact()})
 		}
 	}
 	h.tell(w, guard.Event{Kind: guard.Ticked})
@@ -238,14 +243,7 @@ func (h *host) exit(slot guard.Slot, w *world) {
 // fail is what the release does to a worker.
 func (h *host) fail(w *world, p *worker) {
 	slot := h.slotOf(p)
-	if h.broken.IsZero() {
-		h.broken, h.proved = w.now, slot == guard.InCurrent
-		w.out.Broken++
-		if h.fault.CutOff {
-			h.cutOff(w.now.Add(10 * w.policy.Heartbeat))
-		}
-	}
-	h.note(w, "the release breaks it: %s", h.fault.Kind)
+	h.breaks(w, slot)
 	switch h.fault.Kind {
 	case holdfast.CPU, holdfast.Memory:
 		p.swollen = true
@@ -257,6 +255,19 @@ func (h *host) fail(w *world, p *worker) {
 		h.tell(w, guard.Event{Kind: guard.Started, Boot: fmt.Sprintf("boot-%d", w.random.Uint64())})
 	default:
 		h.exit(slot, w)
+	}
+}
+
+// breaks notes that the release does something to the worker in a slot.
+func (h *host) breaks(w *world, slot guard.Slot) {
+	h.note(w, "the release breaks it: %s", h.fault.Name)
+	if !h.broken.IsZero() {
+		return
+	}
+	h.broken, h.proved = w.now, slot == guard.InCurrent
+	w.out.Broken++
+	if h.fault.CutOff {
+		h.cutOff(w.now.Add(10 * w.policy.Heartbeat))
 	}
 }
 
@@ -297,101 +308,5 @@ func (h *host) tellGroup(w *world) {
 
 func (h *host) needsHands(w *world) bool {
 	g, _ := h.state.Running()
-	return h.down || !h.running() || w.phase().Recalling() && g[holdfast.Rules] == w.bad && w.reachable(h)
-}
-
-// poll is one heartbeat: report, ask, and act on the answer.
-func (h *host) poll(ctx context.Context, w *world) error {
-	if h.down || w.now.Before(h.cut) || w.deaf {
-		h.known = false
-		return nil
-	}
-	if !h.known {
-		if err := w.service.Connected(ctx, h.id, w.now); err != nil {
-			if holdfast.KindOf(err) == holdfast.Unavailable {
-				return nil // it tries again
-			}
-			return err
-		}
-		w.service.Described(ctx, h.id, h.attr, w.now)
-		h.known = true
-	}
-	if w.chance(w.Messages.Lose) {
-		return nil
-	}
-	h.learn(w)
-	h.say(ctx, w)
-	w.service.Beat(ctx, h.id, w.now)
-	o, ok := w.service.Desired(ctx, h.id, w.now)
-	if !ok || w.chance(w.Messages.Lose) {
-		return nil // what is lost comes again with the next heartbeat
-	}
-	h.follow(ctx, w, o)
-	h.say(ctx, w)
-	return nil
-}
-
-// follow is what the worker does with an offer: the loader checks, the lease is
-// renewed, the guard is asked.
-func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
-	if o.Recall != "" {
-		h.note(w, "gives %s back", o.Recall.Short())
-		w.recalled(h)
-		h.tell(w, guard.Event{Kind: guard.Recalled, Digest: o.Recall})
-		return
-	}
-	if h.leases[o.Lease] {
-		return // carried out already
-	}
-	if !h.clock(w).Before(o.Expires) {
-		w.out.Refused[string(loader.NoLease)]++
-		return
-	}
-	e := guard.Event{Kind: guard.Reactivated, ID: o.Lease}
-	if o.Arm == holdfast.New {
-		d := loader.Check(w.facts(h, o), h.clock(w))
-		w.answered(h, d)
-		if d.Action != loader.Propose {
-			w.out.Refused[string(d.Cause)]++
-			h.declined, h.refusal = "", d.Reason
-			if d.Action == loader.Refuse {
-				h.declined = o.Lease
-			}
-			return
-		}
-		e = guard.Event{Kind: guard.Proposed, ID: o.Lease, Channel: o.Channel, Digest: o.Digest}
-	} else if p := h.consent; p != nil {
-		// As the loader does: it restarts the worker.
-		if at, ok := p.Window(h.id, &h.attr, h.clock(w)); !ok || at.After(h.clock(w)) {
-			w.out.Control["comparisons that waited"]++
-			return
-		}
-	}
-	if _, err := w.service.RenewLease(ctx, h.id, o.Lease, w.now); err != nil {
-		return
-	}
-	if accepted := h.tell(w, e); !accepted {
-		return
-	}
-	if h.leases[o.Lease] {
-		w.violate(4, h, "lease %s was carried out twice", o.Lease)
-	}
-	h.leases[o.Lease] = true
-	h.declined, h.refusal = "", ""
-	h.claimed = o
-	if o.Arm == holdfast.New {
-		h.claims++
-	}
-	h.note(w, "carries out %s (%s)", o.Digest.Short(), o.Arm)
-	w.activated(h, o)
-	w.consented(h, o)
-}
-
-func (w *world) facts(h *host, o holdfast.Offer) loader.Facts {
-	s := h.state.Status().Report()
-	return loader.Facts{
-		Host: h.id, Domain: tuf.Drill, Build: h.attr.Build, View: w.view, Channel: o.Channel, Digest: o.Digest, MaxBytes: 1 << 20, Verdicts: w.verdicts,
-		State:   loader.State{Current: s.Running, Previous: s.Previous, Shunned: s.Shunned},
-		Consent: h.consent, Attributes: h.attr,
-	}
+	return h.down || !h.running() || h.stuck(w) || w.phase().Recalling() && g[holdfast.Rules] == w.bad && w.reachable(h)
 }

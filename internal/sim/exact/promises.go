@@ -111,6 +111,8 @@ func (w *world) check() {
 			w.violate(2, h, "runs content that it shuns")
 		case !h.broken.IsZero() && !h.proved && h.fault.Kind == holdfast.Crash && w.now.Sub(h.broken) > 2*time.Second+w.tick && h.back.IsZero():
 			w.violate(2, h, "nothing proven runs %s after the crash", w.now.Sub(h.broken))
+		case h.stuck(w):
+			w.violate(4, h, "runs what has reached nobody since %s, and could not be told to give it back", h.broken.Sub(w.begins))
 		case long && runs == w.bad && w.reachable(h):
 			w.violate(4, h, "still runs the release long after its recall%s", w.held(h))
 		}
@@ -152,7 +154,7 @@ func (w *world) reachable(h *host) bool {
 	if w.deaf || w.Messages.Lose > 0 || h.lie != "" {
 		return false
 	}
-	return !w.now.Before(h.cut.Add(10 * w.policy.Heartbeat))
+	return !w.now.Before(h.cut.Add(10*w.policy.Heartbeat)) && !w.now.Before(h.unheard.Add(10*w.policy.Heartbeat))
 }
 
 // checkAdmissions looks at those that were stored since the step before:

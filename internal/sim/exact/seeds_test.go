@@ -48,6 +48,11 @@ func anyWorld(seed uint64) (rollout.Policy, sim.World) {
 			Soonest: time.Duration(after * float64(time.Second)), Latest: time.Duration((after + 1.5) * float64(time.Second)),
 		}}
 	}
+	if r.IntN(6) == 0 { // what reaches nobody needs its time
+		f := sim.MuteAgent(pick(.1, .5, 1), nil, p.Heartbeat)
+		f.CutOff = r.IntN(4) == 0
+		w.Faults, w.Until = append(w.Faults, f), seconds(60, 150)
+	}
 	switch r.IntN(4) {
 	case 0:
 		w.Outage = []sim.Outage{{From: seconds(2, 20), For: seconds(2, 12), Server: true}}
