@@ -66,6 +66,13 @@ func (p *people) Revoke(ctx context.Context, host holdfast.HostID, by, reason st
 		if err != nil {
 			return err
 		}
+		u, err := tx.User(ctx, by)
+		if err != nil {
+			return err
+		}
+		if u.Org != h.Org && u.Org != holdfast.DefaultOrg {
+			return &holdfast.Error{Kind: holdfast.Denied, What: fmt.Sprintf("host %s belongs to organisation %s, and you to %s", host, h.Org, u.Org)}
+		}
 		var first bool
 		if stands, first, err = tx.RevokeHost(ctx, r); err != nil || !first {
 			return err

@@ -32,8 +32,9 @@ import (
 type site struct {
 	*testing.T
 	options
-	admin *client.Client
-	stop  func()
+	server *server
+	admin  *client.Client
+	stop   func()
 }
 
 func newSite(t *testing.T) *site {
@@ -64,6 +65,7 @@ func (s *site) start() {
 	if err != nil {
 		s.Fatal(err)
 	}
+	s.server = server
 	ended := make(chan error, 1)
 	go func() { ended <- server.serve(ctx, io.Discard) }()
 	s.stop = func() {
@@ -210,6 +212,14 @@ func TestARevokedHostIsOut(t *testing.T) {
 	}
 	if err := s.admin.Post(t.Context(), "/api/v1/hosts/nobody/revoke", apiv1.RevokeRequest{Reason: "stolen"}, nil); holdfast.KindOf(err) != holdfast.NotFound {
 		t.Errorf("nobody: %v", err)
+	}
+	// Who runs another organisation's hosts runs no others.
+	foreign := holdfast.User{Name: "emil", Org: "emca", Role: holdfast.Operator, Created: time.Now()}
+	if err := s.server.store.CreateUser(t.Context(), foreign, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.server.people.Revoke(t.Context(), hosts[0].Host, "emil", "stolen"); holdfast.KindOf(err) != holdfast.Denied {
+		t.Errorf("by another organisation's operator: %v", err)
 	}
 	var first, second holdfast.Revocation
 	if err := s.admin.Post(t.Context(), path, apiv1.RevokeRequest{Reason: "stolen"}, &first); err != nil {

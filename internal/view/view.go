@@ -87,7 +87,8 @@ type Actions interface {
 type HostActions interface {
 	// Revoke ends the host's identity, for good and at once, and puts who and why
 	// on the record. It returns what stands: revoking again changes nothing.
-	// Invalid without a reason, NotFound if there is no such host.
+	// Invalid without a reason, NotFound if there is no such host, Denied if it is
+	// another organisation's and by is not of the one that runs the installation.
 	Revoke(ctx context.Context, host holdfast.HostID, by, reason string) (holdfast.Revocation, error)
 }
 
