@@ -154,6 +154,19 @@ try {
     await plain.selectOption("[name=state]", "silent");
     await plain.click(".filter button");
     assert.equal(await plain.locator("#hosts tbody tr").count(), 1);
+    await plain.goto("/fleet?role=build");
+    await plain.click("#hosts tbody tr:last-child a");
+    const host = new URL(plain.url()).pathname;
+    await plain.click("a.button:has-text('Revoke')");
+    await plain.fill("textarea", "retired");
+    await plain.click("button.primary");
+    assert.match(await text(plain, "h1 .tag"), /revoked/);
+    assert.match(await text(plain, "#revocation"), /olga[^]*retired/);
+    await plain.goto("/fleet");
+    await plain.selectOption("[name=state]", "revoked");
+    await plain.click(".filter button");
+    assert.equal(await plain.locator("#hosts tbody a").getAttribute("href"), host);
+    await plain.goto("/fleet?state=silent");
     await plain.click(".theme button[value=dark]");
     assert.equal(await plain.locator("html").getAttribute("data-theme"), "dark");
     assert.match(plain.url(), /state=silent/);
@@ -192,6 +205,21 @@ try {
     assert.equal(await other.locator("#chart-evidence canvas").count(), 1, "the live chart survives the update, once");
     assert.equal(await other.locator("#chart-evidence > svg").count(), 0);
     await other.context().close();
+  });
+
+  await step("revoking a host asks in place, and takes a reason", async () => {
+    await page.goto("/fleet?role=build");
+    await page.click("#hosts tbody tr a");
+    await page.click("a.button.grave");
+    await page.waitForSelector("dialog[open] form.confirm");
+    if (shots) await page.screenshot({ path: join(shots, "revoke-wide-light.png") });
+    await page.keyboard.press("Enter");
+    assert.equal(await page.locator("dialog[open] textarea:invalid").count(), 1);
+    await page.fill("dialog[open] textarea", "stolen");
+    await page.click("dialog[open] button.primary");
+    await page.waitForURL(/done=revoke/);
+    assert.match(await text(page, "#revocation"), /stolen/);
+    if (shots) await page.screenshot({ path: join(shots, "revoked-wide-light.png") });
   });
 
   await step("nothing is wider than a narrow screen", async () => {

@@ -117,6 +117,9 @@ func TestARecallDoesNotWaitForRevokedHosts(t *testing.T) {
 		}
 	}
 	w.until("the recall is complete", time.Minute, func() bool { v, ok := w.svc.View("r1"); return ok && v.Settled })
+	if v, _ := w.svc.View("r1"); v.Kept != 2 || v.Outstanding != 0 {
+		t.Errorf("%d kept it, and %d are waited for", v.Kept, v.Outstanding)
+	}
 	leaves, err := w.db.Record(t.Context(), store.RecordFilter{Kind: "recalled"})
 	must(t, err)
 	if want := "every host that had it has given it back, but for 2 that were revoked before they did"; len(leaves) != 1 || leaves[0].Text != want {

@@ -167,6 +167,27 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.count("#preview", 0)
 }
 
+func TestARecallSaysWhoIsNotWaitedFor(t *testing.T) {
+	st := newSite(t)
+	v := st.as(holdfast.Viewer)
+	halted := st.f.rolls[1]
+	for _, c := range []struct {
+		recall view.Recall
+		says   []string
+		waits  bool
+	}{
+		{view.Recall{Hosts: 6, Back: 4, Revoked: 2}, []string{"4 of 6 hosts run what they had again.", "2 were revoked before that."}, false},
+		{view.Recall{Hosts: 6, Back: 4, Revoked: 1}, []string{"1 was revoked before that.", "The others return"}, true},
+	} {
+		halted.Recall = c.recall
+		a := v.get("/rollouts/" + string(halted.ID))
+		a.has(".recall", c.says...)
+		if waits := strings.Contains(a.body, "The others return"); waits != c.waits {
+			t.Errorf("%+v: waits %v", c.recall, waits)
+		}
+	}
+}
+
 func TestFindingShowsTreeRuleAndWhatMatched(t *testing.T) {
 	st := newSite(t)
 	v := st.as(holdfast.Analyst)
