@@ -146,6 +146,8 @@ func (d *decision) override(c Command) string {
 	switch {
 	case !d.s.Phase.Recalling() && !ev.Halted:
 		return "nothing is recalled"
+	case i > 0 && d.s.Evidence[0].Halted:
+		return "it is recalled from everybody, and one organisation cannot override that"
 	case c.Second == "" || c.Second == c.By:
 		return "it takes two people"
 	case c.Acknowledged != harmed:
