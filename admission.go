@@ -25,7 +25,8 @@ type Rollout struct {
 // which randomised block. It is a row before it is an offer; the host's own
 // poll is what draws it. A host has at most one admission per release and
 // block, and at most one on the arm New, unless that was never carried out, or
-// was recalled and two people overrode the recall.
+// was recalled and two people overrode the recall, or the host is offered again
+// what it went back from (Again).
 type Admission struct {
 	Release ReleaseID `json:"release"`
 	Host    HostID    `json:"host"`
@@ -58,6 +59,16 @@ type Admission struct {
 	Why       string    `json:"why,omitempty"`
 	Returned  time.Time `json:"returned,omitzero"`
 }
+
+// LateBlock is the block of admissions made after a release was complete: there is
+// nobody to compare them with.
+const LateBlock = -1
+
+// Again says that the host had activated the release before, went back though
+// nothing failed for good, and is offered it once more. It is the same host: such
+// an admission, of a block below LateBlock, is outside of every comparison, and
+// no second host.
+func (a *Admission) Again() bool { return a.Block < LateBlock }
 
 // Entry is one decision on the record.
 type Entry struct {

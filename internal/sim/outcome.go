@@ -37,6 +37,10 @@ type Outcome struct {
 	Again    int            `json:"again,omitempty"`
 	Hands    int            `json:"hands,omitempty"`
 	Refused  map[string]int `json:"refused,omitempty"`
+	// OfferedAgain counts offers to hosts that had gone back though nothing
+	// failed, TakenAgain those that they carried out.
+	OfferedAgain int `json:"offered_again,omitempty"`
+	TakenAgain   int `json:"taken_again,omitempty"`
 	// Control counts what came of organisations' policies, host by host: offers
 	// that a policy held back, comparisons that waited for a window, releases
 	// taken under a policy, and recalls of what it would have held.

@@ -57,7 +57,8 @@ func (c *counts) promises() error {
 }
 
 // OverBudget says how a rollout exceeds its harm budget, if it does: hosts that
-// were harmed anyway never give their share of it back, and every suspicious
+// were harmed anyway never give their share of it back, those that went back not
+// before they have proved themselves, and every suspicious
 // stratum may send one probe beyond it.
 func OverBudget(p *rollout.Policy, s *rollout.State, cells []rollout.Cell) string {
 	pending, clean := 0, 0

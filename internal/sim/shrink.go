@@ -101,6 +101,7 @@ func (w World) lesser() (all []World) {
 	}
 	for _, chance := range []func(*World) *float64{
 		func(x *World) *float64 { return &x.Restart }, func(x *World) *float64 { return &x.Takeover }, func(x *World) *float64 { return &x.StoreFails },
+		func(x *World) *float64 { return &x.Guard }, func(x *World) *float64 { return &x.Forget },
 		func(x *World) *float64 { return &x.Messages.Lose }, func(x *World) *float64 { return &x.Messages.Duplicate }, func(x *World) *float64 { return &x.Messages.Reorder },
 	} {
 		if *chance(&w) > 0 {
@@ -150,6 +151,8 @@ func (w World) String() string {
 		{"crash", w.Restart},
 		{"takeover", w.Takeover},
 		{"store", w.StoreFails},
+		{"guard", w.Guard},
+		{"forget", w.Forget},
 		{"lose", w.Messages.Lose},
 		{"duplicate", w.Messages.Duplicate},
 		{"reorder", w.Messages.Reorder},

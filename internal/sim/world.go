@@ -39,6 +39,10 @@ type World struct {
 	Messages             Messages
 	Clocks               []WrongClock
 	Hostile              []Hostility
+	// Guard is the share of hosts whose guard starts anew within ten heartbeats
+	// though nothing failed: its package was updated, or somebody restarted it.
+	// Forget is the share of those starts that find the state unreadable.
+	Guard, Forget float64
 	// Halt is when a person halts the release, after it was approved; never if
 	// zero.
 	Halt time.Duration
@@ -101,6 +105,8 @@ func (w *World) needsHosts() string {
 		return "clocks"
 	case len(w.Hostile) > 0:
 		return "hostile hosts"
+	case w.Guard > 0:
+		return "a guard that starts anew"
 	case w.Halt > 0:
 		return "a person who halts"
 	case slices.ContainsFunc(w.Consents, func(c Consent) bool { return c.needsHosts() }):

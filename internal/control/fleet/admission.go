@@ -21,6 +21,8 @@ type admission struct {
 	counted struct{ clean, left bool }
 	noisy   []holdfast.Suspension // rules that the host had stopped when it was drawn
 	stopped bool                  // counted as a host that stopped rules of the release
+	first   *admission            // if the host is offered it again: the one that counts
+	undone  bool                  // counted in Undone
 }
 
 func (a *admission) had(k holdfast.HarmKind) bool { return slices.Contains(a.kinds, k) }
@@ -39,6 +41,9 @@ type Arm struct {
 	Left  int // without harm, out of observation before they were clean
 	Ended int // clean, and out of observation before the slow window ended
 	Gone  int // harmed before it was clean, and out of observation since
+	// Undone counts those that went back before they were clean, though nothing
+	// failed, and have not proved themselves since. They are in none of the others.
+	Undone int
 }
 
 func (c *cell) arm(a holdfast.Arm) *Arm {
@@ -73,33 +78,46 @@ func (a *admission) count() {
 	if !a.Clean.IsZero() && !a.counted.clean {
 		a.counted.clean = true
 		arm.Clean++
+		if a.first != nil {
+			a.first.prove()
+		}
 	}
 	if !a.Left.IsZero() && !a.counted.left {
 		a.counted.left = true
 		switch {
 		case a.counted.clean:
 			arm.Ended++
-		case len(a.kinds) == 0:
-			arm.Left++
-		default:
+		case len(a.kinds) > 0:
 			arm.Gone++
+		case a.Why == wentBack:
+			a.undone = true
+			arm.Undone++
+		default:
+			arm.Left++
 		}
 	}
 }
 
 // admit makes the admission that an offer needs. Its clocks start now.
 func (f *Fleet) admit(s *seat, o *opening, block int, arm holdfast.Arm, at time.Time) {
-	h, r := s.host, s.release
 	k := s.group.key
 	k.block = block
 	k.cell = ""
 	if o != nil {
 		k.ring, k.cell = o.Ring, o.Cell
 	}
+	f.offer(s, k, arm, at)
+}
+
+func (f *Fleet) offer(s *seat, k key, arm holdfast.Arm, at time.Time) {
+	h, r := s.host, s.release
 	a := &admission{release: r, cell: r.cell(k), noisy: h.Report.Suspended}
 	a.Admission = holdfast.Admission{
-		Release: r.ID, Host: h.ID, Org: h.Org, Stratum: k.stratum, Cell: k.cell, Ring: k.ring, Block: block, Arm: arm, At: at,
+		Release: r.ID, Host: h.ID, Org: h.Org, Stratum: k.stratum, Cell: k.cell, Ring: k.ring, Block: k.block, Arm: arm, At: at,
 		Before: h.Report.Running[r.Channel], Boot: h.Report.Boot, Crashes: h.Report.Crashes, RSS: h.Report.RSS, CPU: h.Report.CPU,
+	}
+	if a.Again() && s.treated.Before != "" {
+		a.Before = s.treated.Before // what it lost since may be what it had then
 	}
 	a.Lease = lease(&a.Admission)
 	if old := s.current(); old != nil {
@@ -120,9 +138,22 @@ func lease(a *holdfast.Admission) string {
 func (f *Fleet) seatAdmission(s *seat, a *admission) {
 	if a.Arm == holdfast.New {
 		a.cell.taken[0]++
+		s.lowest = min(s.lowest, a.Block)
+		if was := s.treated; was != nil && a.Again() {
+			a.noisy, a.stopped, a.first = was.noisy, was.stopped, was
+			if was.first != nil {
+				a.first = was.first
+			}
+		} else {
+			s.release.outstanding++
+			if s.settled { // drawn anew after an override
+				s.settled = false
+				if s.treated != nil && s.treated.Returned.IsZero() {
+					s.release.kept--
+				}
+			}
+		}
 		s.treated = a
-		s.release.exposed++
-		s.release.outstanding++
 		if !s.host.treated {
 			f.outages.treat(s.host.present)
 			s.host.treated = true
@@ -145,18 +176,18 @@ func (f *Fleet) RestoreAdmission(stored holdfast.Admission, kinds []holdfast.Har
 	k := key{stored.Block, stored.Ring, stored.Org, stored.Stratum, stored.Cell}
 	a := &admission{Admission: stored, release: r, cell: r.cell(k), stored: true, kinds: kinds}
 	a.cell.arm(a.Arm).Drawn++
-	a.count()
 	s := h.seatOf(r)
-	if a.Arm == holdfast.New && s.treated != nil && !s.settled {
+	if a.Arm == holdfast.New && s.treated != nil && !s.settled && !a.Again() {
 		r.outstanding-- // it had declined, and could then be drawn again
 	}
 	f.seatAdmission(s, a)
+	a.count()
 	if a.Arm == holdfast.New {
 		switch {
 		case a.Why == notCarriedOut:
 			r.outstanding--
 			s.treated = nil
-		case !a.Returned.IsZero():
+		case !a.Returned.IsZero() && !s.settled:
 			r.outstanding--
 			s.settled = true
 		}
@@ -178,7 +209,7 @@ func (f *Fleet) leave(a *admission, why string, at time.Time) {
 
 // within reports whether a moment lies in the admission's slow window.
 func (f *Fleet) within(a *admission, at time.Time) bool {
-	return a.Left.IsZero() && a.Block != Late && f.Observed(a.At, at) <= a.release.Slow
+	return a.Left.IsZero() && a.Block >= 0 && f.Observed(a.At, at) <= a.release.Slow
 }
 
 // harm takes note of the first event of a kind.
@@ -206,7 +237,7 @@ func (a *admission) target() holdfast.Digest {
 func (f *Fleet) examine(s *seat, a *admission, at time.Time) {
 	h, r := s.host, s.release
 	rep := &h.Report
-	if rep.Activation == a.Lease && a.Activated.IsZero() {
+	if a.Activated.IsZero() && (rep.Activation == a.Lease || a.Again() && rep.Running[r.Channel] == r.Digest) {
 		a.Activated = at
 		f.mark(a)
 	}
@@ -244,15 +275,20 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 		if h.Revoked {
 			f.leave(a, "revoked", at)
 		}
+		since := a.At
+		if a.Again() {
+			since = a.Activated
+		}
 		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() &&
 			h.heard.Equal(at) && !f.outages.open && !h.Report.Probation &&
-			h.Report.Running[r.Channel] == a.target() && f.Observed(a.At, at) >= r.Fast {
+			h.Report.Running[r.Channel] == a.target() && f.Observed(since, at) >= r.Fast {
 			a.Clean = at
 			f.mark(a)
 		}
 	}
 	s.noise()
 	f.lapse(s, at)
+	f.lag(s, at)
 	f.returned(s, at)
 	f.classify(s, at)
 }
@@ -282,7 +318,7 @@ const notCarriedOut = "not carried out"
 // content, perhaps. It would be pending for ever, and hold up the others.
 func (f *Fleet) lapse(s *seat, at time.Time) {
 	a, h, r := s.treated, s.host, s.release
-	if a == nil || !a.stored || !a.Left.IsZero() || !a.Activated.IsZero() || len(a.kinds) > 0 || a.Block == Late ||
+	if a == nil || !a.stored || !a.Left.IsZero() || !a.Activated.IsZero() || len(a.kinds) > 0 || a.Block < 0 ||
 		!h.heard.Equal(at) || f.outages.open || h.Report.Running[r.Channel] == r.Digest || f.Observed(a.At, at) < 3*r.Fast || r.recalled(h.Org) {
 		return
 	}
@@ -317,9 +353,11 @@ func (f *Fleet) returned(s *seat, at time.Time) {
 		s.settled = true
 		r.outstanding--
 		f.leave(a, "recalled", at)
-		if a.Returned.IsZero() {
-			a.Returned = at
-			f.mark(a)
+		for _, x := range []*admission{a, a.first} {
+			if x != nil && x.Returned.IsZero() {
+				x.Returned = at
+				f.mark(x)
+			}
 		}
 	}
 }
@@ -399,7 +437,7 @@ func (f *Fleet) busyElsewhere(s *seat, at time.Time) bool {
 		if o == s {
 			continue
 		}
-		if a := o.current(); a != nil && a.Block != Late && a.Left.IsZero() && !o.release.recalled(s.host.Org) && f.Observed(a.At, at) < o.release.Fast {
+		if a := o.current(); a != nil && a.Block >= 0 && a.Left.IsZero() && !o.release.recalled(s.host.Org) && f.Observed(a.At, at) < o.release.Fast {
 			return true
 		}
 	}

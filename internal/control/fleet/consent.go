@@ -77,7 +77,7 @@ func (f *Fleet) asked(r *release, h *host) consent.Release {
 // road than ours.
 func (h *host) reconsider() {
 	for _, s := range h.seats {
-		if a := s.treated; a != nil && a.Block != Late && a.Activated.IsZero() && strings.HasPrefix(a.Why, declinedBecause) && !s.settled {
+		if a := s.treated; a != nil && a.Block >= 0 && a.Activated.IsZero() && strings.HasPrefix(a.Why, declinedBecause) && !s.settled {
 			s.treated = nil
 			s.release.outstanding--
 		}

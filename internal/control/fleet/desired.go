@@ -87,7 +87,7 @@ func (s *seat) offered() *admission {
 	}
 	t := a.target()
 	if a.Arm == holdfast.New {
-		if h.Report.Running[r.Channel] == t || h.Report.Failed[r.Channel] == t || slices.Contains(h.Report.Shunned, t) || !r.Approved[s.ring] || s.forbids() || s.delays(h.heard) {
+		if h.Report.Running[r.Channel] == t || h.Report.Failed[r.Channel] == t && !a.Again() || slices.Contains(h.Report.Shunned, t) || !r.Approved[s.ring] || s.forbids() || s.delays(h.heard) {
 			return nil
 		}
 		return a

@@ -33,6 +33,8 @@ type seat struct {
 	treated *admission
 	control *admission // the latest
 	settled bool       // nothing about the treated admission can change any more
+	lowest  int        // the lowest block it was drawn in: below Late, it was offered the release again
+	since   time.Time  // the host has said since then that it runs something else than it activated
 }
 
 // current is the admission under observation, or nil.
@@ -289,6 +291,7 @@ func (f *Fleet) Beat(id holdfast.HostID, at time.Time) {
 	f.witness(h, at)
 	for _, s := range h.seats {
 		f.draw(s, at)
+		f.again(s, at)
 	}
 }
 

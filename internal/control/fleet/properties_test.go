@@ -139,6 +139,45 @@ func (m *machine) rebuilt(hosts int) *Fleet {
 	return f
 }
 
+// wasHad sees that a host is offered again only what it had, went back from, and
+// came to no harm by, unless the release is complete.
+func (m *machine) wasHad(t *rapid.T, again holdfast.Admission) {
+	before := false
+	for _, a := range m.admissions {
+		if a.Host == again.Host && a.Arm == holdfast.New && a.Block > again.Block && a.At.Before(again.At) && a.Why != notCarriedOut {
+			if a.Activated.IsZero() || a.Why != wentBack && a.Why != "recalled" {
+				t.Fatalf("%+v is offered again after %+v", again, a)
+			}
+			before = true
+		}
+		if a.Host == again.Host && a.Lease == again.Lease && a.Block != again.Block {
+			t.Fatalf("%+v has the lease of %+v", again, a)
+		}
+	}
+	if !before {
+		t.Fatalf("%+v is offered again what it never had", again)
+	}
+}
+
+// undone counts the hosts that went back before they were clean, unharmed, and
+// have not proved themselves since.
+func (m *machine) undone() (n int) {
+	proved := map[holdfast.HostID]bool{}
+	for _, a := range m.admissions {
+		proved[a.Host] = proved[a.Host] || a.Again() && !a.Clean.IsZero()
+	}
+	for _, a := range m.admissions {
+		harmed := false
+		for _, h := range m.harms {
+			harmed = harmed || h.Host == a.Host && h.Block == a.Block
+		}
+		if a.Block >= 0 && a.Why == wentBack && a.Clean.IsZero() && !harmed && !proved[a.Host] {
+			n++
+		}
+	}
+	return n
+}
+
 // TestProperties plays random hosts, crashes, silences, draws and recalls.
 func TestProperties(t *testing.T) {
 	const hosts = 12
@@ -215,6 +254,31 @@ func TestProperties(t *testing.T) {
 					}
 				})
 			},
+			"go back": func(t *rapid.T) { // though nothing failed
+				report(t, func(r *holdfast.HostReport) { r.Running = holdfast.Generation{holdfast.Rules: oldContent} })
+			},
+			"forget": func(t *rapid.T) {
+				report(t, func(r *holdfast.HostReport) {
+					*r = holdfast.HostReport{Boot: r.Boot, Crashes: r.Crashes, Shunned: r.Shunned, SafeMode: true}
+				})
+			},
+			"a while": func(t *rapid.T) {
+				for range 40 {
+					m.now = m.now.Add(time.Second)
+					for i := range hosts {
+						m.f.Beat(hostNumber(i).ID, m.now)
+					}
+					m.f.Advance(m.now)
+					m.store(t)
+				}
+			},
+			"complete": func(t *rapid.T) {
+				if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 || recalled {
+					return
+				}
+				m.release.Phase = holdfast.Complete
+				m.f.SetRelease(m.release)
+			},
 			"reboot": func(t *rapid.T) { report(t, func(r *holdfast.HostReport) { r.Boot += "'" }) },
 			"move": func(t *rapid.T) {
 				id := pick(t)
@@ -268,11 +332,14 @@ func TestProperties(t *testing.T) {
 				recount(t, m.f, r)
 				treated := map[holdfast.HostID]int{}
 				for _, a := range m.admissions {
-					if a.Arm == holdfast.New && a.Why != notCarriedOut {
+					if a.Arm == holdfast.New && a.Why != notCarriedOut && !a.Again() {
 						treated[a.Host]++
 					}
 					if !a.Clean.IsZero() && a.Clean.Sub(a.At) < r.Fast {
 						t.Fatalf("%+v is clean before its window closed", a)
+					}
+					if a.Again() {
+						m.wasHad(t, a)
 					}
 				}
 				for id, n := range m.revoked {
@@ -290,17 +357,22 @@ func TestProperties(t *testing.T) {
 						t.Fatalf("host %s was drawn for the release %d times", id, n)
 					}
 				}
+				undone := m.undone()
 				for _, c := range m.f.Snapshot("r").Cells {
 					for _, arm := range []Arm{c.Treated, c.Control} {
-						if arm.Clean+arm.Left > arm.Drawn || arm.Ended > arm.Clean {
+						if arm.Clean+arm.Left+arm.Undone > arm.Drawn || arm.Ended > arm.Clean || arm.Undone < 0 {
 							t.Fatalf("impossible counters %+v", c)
 						}
+						undone -= arm.Undone
 					}
 					for _, o := range m.openings {
 						if o.Block == c.Block && (c.Treated.Drawn > o.Treat || c.Control.Drawn > o.Placebo) {
 							t.Fatalf("more were drawn than opening %+v let: %+v", o, c)
 						}
 					}
+				}
+				if undone != 0 && m.f.changes.Empty() {
+					t.Fatalf("%d hosts that went back are counted too little", undone)
 				}
 				if m.f.Outage() {
 					for _, h := range m.f.changes.Harms {

@@ -37,9 +37,9 @@ type Release struct {
 	Paused   bool
 }
 
-// Late is the block of admissions made after a release was complete: there is
-// nobody to compare them with.
-const Late = -1
+// Late is the block of those who come after a release was complete. Blocks below
+// it are of hosts that are offered it again; no block below 0 is compared.
+const Late = holdfast.LateBlock
 
 // Opening lets hosts be drawn: those of the rings, organisation and stratum
 // (and Cell, if it is not empty) that beat before Until. With t treatments and
@@ -75,8 +75,7 @@ type release struct {
 	cells  map[key]*cell
 	open   []*opening
 
-	exposed     int // hosts drawn for the release, stored or not
-	outstanding int // of those, hosts that may still have it after a recall
+	outstanding int // hosts drawn for the release that may still have it after a recall
 	kept        int // and those that were revoked before they gave it back
 	suspending  map[holdfast.OrgID]int
 }

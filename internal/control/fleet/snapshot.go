@@ -70,7 +70,7 @@ func (f *Fleet) Snapshot(id holdfast.ReleaseID) Snapshot {
 		}
 	}
 	for k, c := range r.cells {
-		if k.block != Late {
+		if k.block >= 0 {
 			s.Cells = append(s.Cells, Cell{Block: k.block, Ring: k.ring, Org: k.org, Stratum: k.stratum, Cell: k.cell, Treated: c.arms[0], Control: c.arms[1]})
 		}
 	}

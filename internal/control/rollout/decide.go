@@ -231,11 +231,9 @@ func (d *decision) admitting() bool {
 // finish writes the block that was opened, and sees whether all is done.
 func (d *decision) finish() {
 	away := d.away()
-	if d.s.Delayed > 0 {
-		d.s.Delayed = 0
-		if d.s.Phase == holdfast.Running {
-			d.s.Why = ""
-		}
+	d.s.Delayed = 0
+	if d.s.Phase == holdfast.Running {
+		d.s.Why = ""
 	}
 	if len(d.granted) > 0 {
 		d.s.Blocks = append(d.s.Blocks, BlockState{
@@ -243,6 +241,9 @@ func (d *decision) finish() {
 		})
 		d.s.NextBlock++
 		return
+	}
+	if d.admitting() && d.total.undone > 0 && d.room() < 1 && d.s.Phase == holdfast.Running {
+		d.s.Why = fmt.Sprintf("%d hosts went back to what they had, though nothing failed; until they are offered it again and have proved themselves, nobody else is drawn", d.total.undone)
 	}
 	if !d.admitting() || !d.allOpen() {
 		return

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -344,5 +345,63 @@ func TestWhoIsGoneIsNoControl(t *testing.T) {
 	}
 	if s, _ = Decide(&p, s, in, now.Add(2*time.Minute)); s.Evidence[0].E <= before*1.01 {
 		t.Errorf("with controls E stays at %g", s.Evidence[0].E)
+	}
+}
+
+// TestWhoWentBackKeepsItsShare of the harm budget, is no longer at risk, and holds
+// up nobody's completion: once it has proved itself it buys its five like another.
+func TestWhoWentBackKeepsItsShare(t *testing.T) {
+	p, in := plain(200)
+	s, as := Decide(&p, State{}, in, begin)
+	in = drawn(in, admits(as))
+	arm := &in.Cells[0].Treated
+	if arm.Drawn != p.C0 {
+		t.Fatalf("%d were drawn at first", arm.Drawn)
+	}
+	in.Cells[0].Control.Clean, in.Groups[0].Waiting = in.Cells[0].Control.Drawn, in.Cells[0].Control.Drawn
+	arm.Undone = arm.Drawn
+	now := begin.Add(2 * p.Fast)
+	s, as = Decide(&p, s, in, now)
+	if len(admits(as)) > 0 || !strings.Contains(s.Why, "5 hosts went back") {
+		t.Errorf("%+v were admitted, and the rollout says %q", admits(as), s.Why)
+	}
+	if r := Describe(&p, s, in, now); r.Pending != arm.Drawn || r.Clean != 0 {
+		t.Errorf("%d are shown as pending, %d as clean", r.Pending, r.Clean)
+	}
+
+	// Nobody of the treated is at risk: a control's crash speaks for nobody.
+	control := in
+	control.Events = []Event{{Seq: 1, Org: in.Cells[0].Org, Stratum: in.Cells[0].Stratum, Kind: holdfast.Crash, First: true, At: now, After: p.Fast}}
+	if after, _ := Decide(&p, s, control, now); math.Abs(after.Evidence[0].E-s.Evidence[0].E) > 1e-9 {
+		t.Errorf("E went from %g to %g, and nobody was treated", s.Evidence[0].E, after.Evidence[0].E)
+	}
+
+	arm.Undone, arm.Clean, arm.Ended = arm.Undone-1, 1, 1
+	s, as = Decide(&p, s, in, now.Add(p.Heartbeat))
+	treat := 0
+	for _, m := range admits(as) {
+		treat += m.Treat
+	}
+	if want := int(p.Kappa) + p.C0 - (arm.Drawn - 1); treat != want || s.Why != "" {
+		t.Errorf("%d are drawn, not %d; %q", treat, want, s.Why)
+	}
+}
+
+// TestOneOrganisationCannotOverrideForAll: what is recalled from everybody goes on
+// when two people override that, and not when they do for one organisation.
+func TestOneOrganisationCannotOverrideForAll(t *testing.T) {
+	p, in := plain(60)
+	other := in.Groups[0]
+	other.Org = "b"
+	in.Groups = append(in.Groups, other)
+	s, _ := Decide(&p, State{}, in, begin)
+	in.Commands = []Command{{Seq: 1, Kind: HaltNow, By: "ada"}}
+	s, _ = Decide(&p, s, in, begin.Add(time.Second))
+	for i, org := range []holdfast.OrgID{"b", ""} {
+		in.Commands = []Command{{Seq: int64(2 + i), Kind: Override, Org: org, By: "bob", Second: "cyd"}}
+		s, _ = Decide(&p, s, in, begin.Add(2*time.Second))
+		if going := s.Phase == holdfast.Running; going != (org == "") {
+			t.Errorf("overridden for %q: %s", org, s.Phase)
+		}
 	}
 }

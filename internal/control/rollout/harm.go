@@ -143,7 +143,7 @@ func (d *decision) count(at *place, e *Event, k int) {
 	// A host harmed in one way stays at risk of the others until its window
 	// closes; so a row's Clean and Left hold only hosts without any harm.
 	if fast {
-		y, n := atLeast(e.Treated, t.Drawn-t.Clean-t.Left-nth(c.Treated, k), n.Drawn-n.Clean-n.Left-nth(c.Control, k))
+		y, n := atLeast(e.Treated, t.Drawn-t.Clean-t.Left-t.Undone-nth(c.Treated, k), n.Drawn-n.Clean-n.Left-nth(c.Control, k))
 		d.moveFast(0, at, e, k, y, n)
 		if at.party > 0 {
 			d.moveFast(at.party, at, e, k, y, n)
@@ -153,7 +153,7 @@ func (d *decision) count(at *place, e *Event, k int) {
 		// Whoever is Gone with harm of this kind is subtracted twice. Fewer
 		// controls than there are only weaken the evidence, so that is done
 		// for controls alone.
-		y, n := atLeast(e.Treated, t.Drawn-t.Left-t.Ended-nth(c.Treated, k)-nth(c.LateTreated, k), n.Drawn-n.Left-n.Ended-n.Gone-nth(c.Control, k)-nth(c.LateControl, k))
+		y, n := atLeast(e.Treated, t.Drawn-t.Left-t.Undone-t.Ended-nth(c.Treated, k)-nth(c.LateTreated, k), n.Drawn-n.Left-n.Ended-n.Gone-nth(c.Control, k)-nth(c.LateControl, k))
 		d.moveSlow(0, at, e.Treated, k, y, n)
 		if at.party > 0 {
 			d.moveSlow(at.party, at, e.Treated, k, y, n)

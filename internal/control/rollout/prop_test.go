@@ -126,7 +126,10 @@ func (y *toy) live(t *rapid.T, now time.Time, lethal bool) {
 		c := y.cells[k]
 		h := y.harmed[k]
 		for arm, a := range []*Arm{&c.Treated, &c.Control} {
-			open := a.Drawn - a.Clean - a.Left - h[arm]
+			if a.Undone > 0 && rapid.IntRange(0, 3).Draw(t, "proves itself") == 0 {
+				a.Undone, a.Clean, a.Ended = a.Undone-1, a.Clean+1, a.Ended+1
+			}
+			open := a.Drawn - a.Clean - a.Left - a.Undone - h[arm]
 			if open <= 0 {
 				continue
 			}
@@ -154,6 +157,10 @@ func (y *toy) live(t *rapid.T, now time.Time, lethal bool) {
 				}
 			case 3:
 				a.Left++
+			case 4:
+				if arm == 0 {
+					a.Undone++
+				}
 			}
 		}
 	}

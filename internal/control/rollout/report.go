@@ -76,7 +76,7 @@ func Describe(p *Policy, s State, in Snapshot, now time.Time) Report {
 	d.survey()
 	t, ev := &d.total, &s.Evidence[0]
 	r := Report{
-		Phase: s.Phase, Why: s.Why, Fleet: s.Fleet, Exposed: t.drawn, Clean: t.clean, Pending: t.pending(), Harmed: t.harmed + t.late,
+		Phase: s.Phase, Why: s.Why, Fleet: s.Fleet, Exposed: t.drawn, Clean: t.clean, Pending: t.pending() + t.undone, Harmed: t.harmed + t.late,
 		Controls: t.controls, ControlsHarmed: t.harmedControl,
 		E: ev.E, Limit: ev.Limit, Delta: p.Delta,
 		HarmBound: HarmBound(t.clean, t.harmed, p.Delta), Room: max(0, int(min(d.room(), 1e9))),

@@ -80,7 +80,7 @@ type Cell struct {
 }
 
 // Arm counts the hosts of one arm of a cell. Every host is counted in Drawn,
-// and in at most one of Clean and Left.
+// and in at most one of Clean, Left and Undone.
 type Arm struct {
 	Drawn int `json:"drawn"`
 	// Clean counts hosts that reported at or after draw + Policy.Fast without
@@ -98,6 +98,12 @@ type Arm struct {
 	// observation has ended since. They cannot be harmed in another way any
 	// more: as controls they must not look as if they could.
 	Gone int `json:"gone,omitempty"`
+	// Undone counts hosts that went back to what they had before they were
+	// clean, though nothing failed, and have not proved themselves since. They
+	// are in none of the others and out of observation, but keep their share of
+	// the harm budget. One that is offered the release again and is clean at last
+	// moves to Clean and Ended.
+	Undone int `json:"undone,omitempty"`
 }
 
 // Event is one harm event of a host that was drawn: the first of its kind of

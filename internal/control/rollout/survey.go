@@ -29,6 +29,7 @@ type tally struct {
 	eligible, waiting, watching, last, later int
 
 	drawn, clean, left, harmed, void int
+	undone                           int // went back, and have not proved themselves since
 	late                             int // harmed after they were clean
 	outstanding                      int // granted, not yet drawn, not yet void
 
@@ -40,12 +41,12 @@ type tally struct {
 // pending counts treated hosts that have not proved themselves: they are
 // neither clean nor harmed nor gone.
 func (t *tally) pending() int {
-	return max(0, t.drawn-t.clean-t.left-t.harmed-t.void) + t.outstanding
+	return max(0, t.drawn-t.clean-t.left-t.undone-t.harmed-t.void) + t.outstanding
 }
 
 // open counts what the harm budget has lent out: a harmed host never gives its
-// share back.
-func (t *tally) open() int { return t.pending() + t.harmed }
+// share back, and one that went back not before it has proved itself.
+func (t *tally) open() int { return t.pending() + t.undone + t.harmed }
 
 // A site is a stratum across rings and organisations.
 type site struct {
@@ -96,6 +97,7 @@ func (d *decision) survey() {
 		u.drawn += max(0, c.Treated.Drawn)
 		u.clean += max(0, c.Treated.Clean)
 		u.left += max(0, c.Treated.Left)
+		u.undone += max(0, c.Treated.Undone)
 		u.controls += max(0, c.Control.Drawn)
 		u.atRisk += max(0, c.Control.Drawn-c.Control.Clean-c.Control.Left)
 	}
@@ -253,6 +255,7 @@ func (t *tally) add(o *tally) {
 	t.drawn += o.drawn
 	t.clean += o.clean
 	t.left += o.left
+	t.undone += o.undone
 	t.harmed += o.harmed
 	t.late += o.late
 	t.void += o.void

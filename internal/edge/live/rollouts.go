@@ -86,17 +86,30 @@ func (s *Source) ownRings(ctx context.Context, st *stand) error {
 		return st.Release.Rings.Of(h)
 	}
 	st.byRing, st.harmed, st.late = map[int]map[holdfast.Arm]store.ArmCounts{}, map[int]int{}, map[int]int{}
+	clean := map[holdfast.HostID]bool{}
 	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: st.ID}, func(a holdfast.Admission) error {
 		ring := ringOf(a.Host)
 		if st.byRing[ring] == nil {
 			st.byRing[ring] = map[holdfast.Arm]store.ArmCounts{}
 		}
 		c := st.byRing[ring][a.Arm]
-		c.Admitted++
-		for moment, n := range map[*time.Time]*int{&a.Activated: &c.Activated, &a.Clean: &c.Clean, &a.Returned: &c.Returned} {
+		count := func(n *int, moment time.Time) {
 			if !moment.IsZero() {
 				*n++
 			}
+		}
+		if a.Again() { // the same host, counted already
+			if !clean[a.Host] {
+				count(&c.Clean, a.Clean)
+			}
+		} else {
+			c.Admitted++
+			count(&c.Activated, a.Activated)
+			count(&c.Clean, a.Clean)
+			count(&c.Returned, a.Returned)
+		}
+		if a.Arm == holdfast.New && !a.Clean.IsZero() {
+			clean[a.Host] = true
 		}
 		st.byRing[ring][a.Arm] = c
 		return nil
@@ -307,6 +320,9 @@ func (s *Source) exposure(ctx context.Context, d *view.RolloutDetail) ([]holdfas
 	tried := map[holdfast.Stratum]bool{}
 	n, every := 0, 1
 	err := s.Store.Admissions(ctx, store.AdmissionFilter{Release: d.ID, Arm: holdfast.New}, func(a holdfast.Admission) error {
+		if a.Again() {
+			return nil // the same host, counted already
+		}
 		n++
 		tried[cmp.Or(a.Cell, a.Stratum)] = true
 		if last := len(d.Exposure) - 1; last >= 0 && !a.At.After(d.Exposure[last].At) {

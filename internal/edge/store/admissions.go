@@ -73,11 +73,17 @@ type ArmCounts struct {
 	Returned  int `json:"returned"`
 }
 
-// CountAdmissions counts the admissions of a release by ring and arm.
+// CountAdmissions counts the admissions of a release by ring and arm. A host that
+// is offered the release again is the same host: it is counted once, and as clean
+// if it was so at last.
 func (s *Store) CountAdmissions(ctx context.Context, id holdfast.ReleaseID) (map[int]map[holdfast.Arm]ArmCounts, error) {
 	all := map[int]map[holdfast.Arm]ArmCounts{}
-	err := s.rows(ctx, `SELECT ring, arm, COUNT(*), SUM(CASE WHEN activated > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN clean > 0 THEN 1 ELSE 0 END), SUM(CASE WHEN returned > 0 THEN 1 ELSE 0 END)
-		FROM admissions WHERE release = $1 GROUP BY ring, arm`, []any{string(id)}, func(scan func(...any) error) error {
+	err := s.rows(ctx, `SELECT ring, arm, SUM(CASE WHEN block >= -1 THEN 1 ELSE 0 END),
+			SUM(CASE WHEN block >= -1 AND activated > 0 THEN 1 ELSE 0 END),
+			SUM(CASE WHEN clean > 0 AND (block >= -1 OR NOT EXISTS (SELECT 1 FROM admissions b
+				WHERE b.release = a.release AND b.host = a.host AND b.arm = a.arm AND b.block > a.block AND b.clean > 0)) THEN 1 ELSE 0 END),
+			SUM(CASE WHEN block >= -1 AND returned > 0 THEN 1 ELSE 0 END)
+		FROM admissions a WHERE release = $1 GROUP BY ring, arm`, []any{string(id)}, func(scan func(...any) error) error {
 		var ring int
 		var arm holdfast.Arm
 		var c ArmCounts

@@ -242,6 +242,21 @@ func admissions(t *testing.T, s *store.Store) {
 	counts, err := s.CountAdmissions(ctx, "r1")
 	must(t, err)
 	same(t, counts[0][holdfast.New], store.ArmCounts{Admitted: 400, Activated: 1, Clean: 1, Returned: 1})
+
+	// A host that is offered it again is no second host, and clean at most once.
+	var again []holdfast.Admission
+	for _, host := range []holdfast.HostID{"h0000", "h0002"} {
+		for i := range 2 {
+			again = append(again, holdfast.Admission{
+				Release: "r1", Host: host, Block: -2 - i, Arm: holdfast.New, Lease: fmt.Sprintf("again-%s-%d", host, i),
+				At: t0.Add(9), Activated: t0.Add(9), Clean: t0.Add(10),
+			})
+		}
+	}
+	must(t, s.AddAdmissions(ctx, again))
+	counts, err = s.CountAdmissions(ctx, "r1")
+	must(t, err)
+	same(t, counts[0][holdfast.New], store.ArmCounts{Admitted: 400, Activated: 1, Clean: 2, Returned: 1})
 }
 
 func harms(t *testing.T, s *store.Store) {

@@ -333,6 +333,9 @@ func (w *world) settled() bool {
 			wait += (guard.MuteAfter + 1) * w.guardPolicy.Probation
 		}
 	}
+	if w.Guard > 0 {
+		wait += 80 * w.policy.Heartbeat // those that went back are offered it again
+	}
 	return w.phase().Done() && (w.Halt == 0 || w.halted) && w.since() > w.out.Decided+wait
 }
 
@@ -361,6 +364,14 @@ func (w *world) finish() {
 	o.Phase, o.Steps, o.Events = w.phase(), w.steps, len(w.store.harms)
 	if s, err := rollout.Load(w.store.rollouts[release].State); err == nil && len(s.Evidence) > 0 {
 		o.State, o.Why, o.Evidence, o.Peak = s, s.Why, s.Evidence[0].E, s.Evidence[0].Peak
+	}
+	for _, a := range w.store.admissions {
+		if a.Again() {
+			o.OfferedAgain++
+			if !a.Activated.IsZero() {
+				o.TakenAgain++
+			}
+		}
 	}
 	for _, h := range w.hosts {
 		if h.had {

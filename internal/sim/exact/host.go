@@ -204,6 +204,9 @@ func (h *host) background(w *world) {
 	if w.chance(h.kind.Silence * part) {
 		h.cutOff(w.now.Add(4 * w.policy.Heartbeat))
 	}
+	if w.chance(w.Guard * part) {
+		h.restart(w)
+	}
 	crash := h.kind.Crash * part
 	if p := h.workers[guard.InCurrent]; p != nil && p.generation[holdfast.Rules] == w.bad {
 		crash += h.excess
@@ -212,6 +215,20 @@ func (h *host) background(w *world) {
 		h.note(w, "its worker dies, as workers do")
 		h.exit(guard.InCurrent, w)
 	}
+}
+
+// restart starts the guard anew, and with it the workers, though nothing failed.
+// If its state cannot be read it keeps the shuns of the copy before.
+func (h *host) restart(w *world) {
+	boot := h.state.Boot
+	if w.chance(w.Forget) {
+		h.note(w, "its guard starts anew and cannot read its state")
+		h.state = guard.Lost("unreadable (played)", h.state, h.clock(w))
+	} else {
+		h.note(w, "its guard starts anew")
+	}
+	clear(h.workers)
+	h.tell(w, guard.Event{Kind: guard.Started, Boot: boot})
 }
 
 // cutOff takes the host's network away.

@@ -175,6 +175,14 @@ func (w *world) checkAdmissions() {
 		if before := w.watch.treated[a.Host]; before != nil && before.Left.IsZero() {
 			w.violate(4, h, "was drawn for the release twice")
 		}
+		switch before := w.watch.treated[a.Host]; {
+		case a.Again() && (before == nil || before.Activated.IsZero()):
+			w.violate(3, h, "is offered again what it never had")
+		case a.Block >= 0 && before != nil && (before.Again() || !before.Activated.IsZero()):
+			w.violate(3, h, "counts twice in the comparison")
+		case a.Again() && h.lie == "" && h.state.Shunned(w.bad) && !w.deaf && !w.now.Before(h.cut) && w.Messages == (sim.Messages{}):
+			w.violate(4, h, "is offered again what it shuns")
+		}
 		w.watch.treated[a.Host] = a
 	}
 	w.watch.admitted = len(all)

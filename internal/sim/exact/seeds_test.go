@@ -60,6 +60,10 @@ func anyWorld(seed uint64) (rollout.Policy, sim.World) {
 		w.Outage = []sim.Outage{{From: seconds(2, 20), For: seconds(2, 12), Share: pick(.3, 1)}}
 	}
 	w.Restart, w.Takeover, w.StoreFails = pick(0, 0, .03), pick(0, 0, .02), pick(0, 0, .05)
+	if r.IntN(3) == 0 {
+		w.Guard, w.Forget = pick(.05, .3), pick(0, .2)
+		w.Until += seconds(30, 90)
+	}
 	w.Messages = sim.Messages{Lose: pick(0, 0, .2), Duplicate: pick(0, .3), Reorder: pick(0, 0, .2)}
 	if r.IntN(3) == 0 {
 		w.Clocks = []sim.WrongClock{{Share: pick(.2, 1), Skew: time.Duration(pick(-3600, -3, .5, 3, 3600) * float64(time.Second))}}
@@ -85,7 +89,7 @@ func withProfile(p rollout.Policy, profile holdfast.Profile) rollout.Policy {
 func TestPromisesHold(t *testing.T) {
 	seeds, first := number(t, "HOLDFAST_SIM_SEEDS", 100), uint64(number(t, "HOLDFAST_SIM_SEED", int(time.Now().Unix()/86400)*1_000_000))
 	t.Logf("seeds %d to %d", first, first+uint64(seeds)-1)
-	var next, failed atomic.Int64
+	var next, failed, again, taken atomic.Int64
 	var outcomes, control sync.Map
 	count := func(in *sync.Map, what any, more int) {
 		n, _ := in.LoadOrStore(what, new(atomic.Int64))
@@ -106,6 +110,8 @@ func TestPromisesHold(t *testing.T) {
 					t.Errorf("seed %d: %v\n%s", w.Seed, err, w)
 				}
 				count(&outcomes, o.Phase, 1)
+				again.Add(int64(o.OfferedAgain))
+				taken.Add(int64(o.TakenAgain))
 				for what, n := range o.Control {
 					count(&control, what, n)
 				}
@@ -129,6 +135,10 @@ func TestPromisesHold(t *testing.T) {
 		} else if seeds >= 1000 && failed.Load() == 0 {
 			t.Errorf("under customers' policies, %s: never", what)
 		}
+	}
+	t.Logf("offered again to hosts that went back: %d; taken again: %d", again.Load(), taken.Load())
+	if seeds >= 100 && failed.Load() == 0 && taken.Load() == 0 {
+		t.Error("no host that went back took it again")
 	}
 }
 
