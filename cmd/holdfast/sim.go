@@ -129,7 +129,7 @@ func printOutcome(w io.Writer, s sim.Scenario, o sim.Outcome) {
 		fmt.Fprintf(w, ": %s", o.Why)
 	}
 	fmt.Fprintf(w, "\n%d hosts had the release, %d were broken by it\n", o.Exposed, o.Broken)
-	if s.Fidelity == sim.Exact {
+	if s.Fidelity == sim.Exact || o.Returned > 0 {
 		fmt.Fprintf(w, "%d of the broken run proven content again, %d need hands\n", o.Returned, o.Hands)
 	}
 	printGroups(w, o.Groups)

@@ -61,6 +61,8 @@ func TestScenarioErrorsNameTheLine(t *testing.T) {
 		{"bad share", "share: 10%,", "share: 110%,", `a.yaml:16: "110%" is not a share`},
 		{"selects nothing", `where: {kernel: "6.8"}`, `where: {kernel: "7.0"}`, "a.yaml:16: where selects no host"},
 		{"unknown fault", "kind: dead", "kind: tired", `a.yaml:16: "tired" is not a kind of fault`},
+		{"mute later", "kind: dead,", "kind: mute, soonest: 5m,", "a.yaml:16: what never reaches the server does so from its start"},
+		{"a stratum that is none", `kernel: "6.1", distro: debian-12, role: server`, "stratum: 6.1", `a.yaml:7: "6.1" is not a stratum`},
 		{"unknown profile", "profile: urgent", "profile: hasty", "a.yaml:"},
 		{"unknown signal", "[silence, crash]", "[silence, boredom]", "a.yaml:"},
 		{"rings end early", "through: 100%", "through: 90%", "a.yaml:14: "},

@@ -48,7 +48,14 @@ func (d *decision) beaten(e Event) {
 		}
 		return
 	}
-	if e.Contact == lifeline.HadContact {
+	d.heard(e)
+}
+
+// heard notes contact of what runs as current. An offer is proof of it as well:
+// its candidate may be up before the next beat says so, and would then be believed
+// without.
+func (d *decision) heard(e Event) {
+	if e.Slot == InCurrent && e.Contact == lifeline.HadContact && d.stands(InCurrent) {
 		d.reached()
 	}
 }

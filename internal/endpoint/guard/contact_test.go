@@ -215,3 +215,25 @@ func TestAnOwedCandidateIsTriedSoOftenAndNoMore(t *testing.T) {
 		t.Fatalf("%d tries, %v: %+v", tries, a.violated, a.s)
 	}
 }
+
+// TestAnOfferIsProofOfContact: a mute candidate that is up before the next beat of
+// what offered it is asked for contact all the same, and ended.
+func TestAnOfferIsProofOfContact(t *testing.T) {
+	for kind, digest := range map[EventKind]holdfast.Digest{Proposed: mute, Reactivated: ""} {
+		for contact, believed := range map[lifeline.Contact]bool{lifeline.HadContact: false, lifeline.NoContact: true, "": true} {
+			a := newAir()
+			a.event(Event{Kind: kind, Slot: InCurrent, ID: "offer", Channel: holdfast.Agent, Digest: digest, Contact: contact})
+			if a.s.Trial == nil {
+				t.Fatal("it was not tried")
+			}
+			a.network = false
+			for range 2 * MuteAfter {
+				a.live(a.p.Probation / 2)
+				a.live(a.p.Probation / 2)
+			}
+			if a.s.Trial != nil || (a.s.Doubt == nil) != believed {
+				t.Errorf("%s, contact %q: trial %+v, doubt %+v", kind, contact, a.s.Trial, a.s.Doubt)
+			}
+		}
+	}
+}

@@ -118,6 +118,7 @@ func (d *decision) started(boot string) {
 }
 
 func (d *decision) proposed(e Event) {
+	d.heard(e)
 	base := d.s.Current
 	if d.s.Safe != nil {
 		// Nothing is known to be good but the package, so the candidate is
@@ -148,6 +149,7 @@ func (d *decision) proposed(e Event) {
 }
 
 func (d *decision) reactivated(e Event) {
+	d.heard(e)
 	switch {
 	case d.s.Trial != nil:
 		d.refuse(e.ID, "another candidate is on trial")

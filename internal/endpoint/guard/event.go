@@ -23,8 +23,8 @@ type EventKind string
 // What can happen to a host.
 const (
 	Started      EventKind = "started"       // the guard has started; Boot. Nothing runs. Always the first event
-	Proposed     EventKind = "proposed"      // the loader proposes Digest for Channel; ID
-	Reactivated  EventKind = "reactivated"   // the loader asks for the placebo; ID
+	Proposed     EventKind = "proposed"      // the loader proposes Digest for Channel; ID, Contact
+	Reactivated  EventKind = "reactivated"   // the loader asks for the placebo; ID, Contact
 	Recalled     EventKind = "recalled"      // signed metadata took Digest back
 	RetryAllowed EventKind = "retry allowed" // the publishers signed that Digest may be tried again
 	Finalised    EventKind = "finalised"     // the publishers marked the release of Digest final

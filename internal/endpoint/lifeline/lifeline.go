@@ -51,7 +51,7 @@ const (
 type Report struct {
 	Kind      ReportKind       `json:"kind"`
 	Evaluated uint64           `json:"evaluated,omitempty"` // beat: events evaluated since the worker started, self-tests included
-	Contact   Contact          `json:"contact,omitempty"`   // beat
+	Contact   Contact          `json:"contact,omitempty"`   // beat, propose, reactivate
 	ID        string           `json:"id,omitempty"`        // propose, reactivate: names the offer (lease); echoed in the answer
 	Channel   holdfast.Channel `json:"channel,omitempty"`   // propose
 	Digest    holdfast.Digest  `json:"digest,omitempty"`    // propose, recall, retry, final

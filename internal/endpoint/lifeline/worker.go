@@ -109,7 +109,7 @@ func (k *Worker) Beat(evaluated uint64) {
 }
 
 // Contact notes that this worker has completed an authenticated exchange with
-// the server. Every beat says whether it has.
+// the server. Every beat says whether it has, and so does every proposal.
 func (k *Worker) Contact() { k.met.Store(true) }
 
 // beatEvery is the least time between two beats on the wire.
@@ -119,15 +119,18 @@ const beatEvery = 50 * time.Millisecond
 // the evaluation of events.
 func (k *Worker) pass() {
 	for range k.beat {
-		contact := NoContact
-		if k.met.Load() {
-			contact = HadContact
-		}
-		if k.send(Report{Kind: Beat, Evaluated: k.beats.Load(), Contact: contact}) != nil {
+		if k.send(Report{Kind: Beat, Evaluated: k.beats.Load(), Contact: k.contact()}) != nil {
 			return
 		}
 		time.Sleep(beatEvery)
 	}
+}
+
+func (k *Worker) contact() Contact {
+	if k.met.Load() {
+		return HadContact
+	}
+	return NoContact
 }
 
 // Ready says that the content is loaded and events are evaluated. The guard now
@@ -138,13 +141,13 @@ func (k *Worker) Ready() error { return k.send(Report{Kind: Ready}) }
 // verified and test-loaded. id names the offer; the answer carries it. An
 // accepted proposal soon ends in an order to drain.
 func (k *Worker) Propose(id string, channel holdfast.Channel, digest holdfast.Digest) error {
-	return k.send(Report{Kind: Propose, ID: id, Channel: channel, Digest: digest})
+	return k.send(Report{Kind: Propose, ID: id, Channel: channel, Digest: digest, Contact: k.contact()})
 }
 
 // Reactivate asks for the placebo: the same swap and the same observation, with
 // what runs now.
 func (k *Worker) Reactivate(id string) error {
-	return k.send(Report{Kind: Reactivate, ID: id})
+	return k.send(Report{Kind: Reactivate, ID: id, Contact: k.contact()})
 }
 
 // Recall says that signed metadata took digest back.

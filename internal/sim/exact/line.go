@@ -82,7 +82,7 @@ func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 		w.out.Refused[string(loader.NoLease)]++
 		return
 	}
-	e := guard.Event{Kind: guard.Reactivated, ID: o.Lease}
+	e := guard.Event{Kind: guard.Reactivated, Slot: guard.InCurrent, ID: o.Lease, Contact: lifeline.HadContact}
 	if o.Arm == holdfast.New {
 		d := loader.Check(w.facts(h, o), h.clock(w))
 		w.answered(h, d)
@@ -94,7 +94,7 @@ func (h *host) follow(ctx context.Context, w *world, o holdfast.Offer) {
 			}
 			return
 		}
-		e = guard.Event{Kind: guard.Proposed, ID: o.Lease, Channel: o.Channel, Digest: o.Digest}
+		e.Kind, e.Channel, e.Digest = guard.Proposed, o.Channel, o.Digest
 	} else if p := h.consent; p != nil {
 		// As the loader does: it restarts the worker.
 		if at, ok := p.Window(h.id, &h.attr, h.clock(w)); !ok || at.After(h.clock(w)) {
@@ -132,7 +132,7 @@ func (h *host) again(w *world) {
 	o := holdfast.Offer{Channel: x.Channel, Digest: x.Digest, Arm: holdfast.New, Lease: x.ID}
 	d := loader.Check(w.facts(h, o), h.clock(w))
 	w.answered(h, d)
-	if d.Action != loader.Propose || !h.tell(w, guard.Event{Kind: guard.Proposed, Slot: guard.InCurrent, ID: o.Lease, Channel: o.Channel, Digest: o.Digest}) {
+	if d.Action != loader.Propose || !h.tell(w, guard.Event{Kind: guard.Proposed, Slot: guard.InCurrent, ID: o.Lease, Channel: o.Channel, Digest: o.Digest, Contact: lifeline.HadContact}) {
 		return
 	}
 	w.out.Again++
