@@ -28,9 +28,9 @@ type predicate struct {
 	pat   pattern
 	re    *automaton
 	nets  []netip.Prefix // Within any of several
-	pats  []pattern   // a Match of any of several
-	set   *literalSet // made of pats
-	text  string      // Equal: the number as written
+	pats  []pattern      // a Match of any of several
+	set   *literalSet    // made of pats
+	text  string         // Equal: the number as written
 }
 
 // newPredicate prepares a test of a field; other is the second field of Same.
