@@ -77,13 +77,15 @@ func lengthShare(bytes int) float64 {
 	return 0.6
 }
 
-// rarity is how much rarer than usual the rarest byte of a literal is.
+// rarity is how much rarer than usual the rarest byte of a literal is. A byte
+// that paths and command lines hardly have may still stand in every script, so
+// the shorter a literal is, the less is believed.
 func rarity(lit string) float64 {
 	least := uint8(255)
 	for i := range len(lit) {
 		least = min(least, commonness[lit[i]])
 	}
-	return max(float64(least)/60, 0.03)
+	return max(float64(least)/60, [...]float64{1, 0.4, 0.1, 0.05, 0.03}[min(len(lit), 4)])
 }
 
 func (p pricing) of(atoms []atom) cover {
