@@ -21,8 +21,10 @@ type automaton struct {
 	classes [utf8.RuneSelf]uint16
 	wide    []wideClass // of the characters beyond ASCII, ascending
 	shift   uint
-	atEnd   []bool // by state: the expression is found if the text ends here
-	least   int    // bytes that any match has at least
+	atEnd   []bool              // by state: the expression is found if the text ends here
+	idle    uint32              // the state in which nothing of a match has been seen
+	starts  [utf8.RuneSelf]bool // the characters that end it
+	least   int                 // bytes that any match has at least
 }
 
 // wideClass is the class of the characters from one up to the next entry's.
@@ -86,6 +88,14 @@ func (a *automaton) find(text string, t *threads) bool {
 	}
 	state := uint32(startState)
 	for i := 0; i < len(text); {
+		if state == a.idle {
+			for i < len(text) && text[i] < utf8.RuneSelf && !a.starts[text[i]] {
+				i++
+			}
+			if i == len(text) {
+				break
+			}
+		}
 		class := uint16(0)
 		if c := text[i]; c < utf8.RuneSelf {
 			class = a.classes[c]
@@ -245,12 +255,28 @@ func (b *automatonBuilder) build(a *automaton) bool {
 			}
 		}
 	}
+	b.findIdle(a)
 	a.atEnd = make([]bool, len(b.states))
 	a.atEnd[foundState] = true
 	for s := startState; s < len(b.states); s++ {
 		a.atEnd[s] = b.closure(b.states[s], -1)
 	}
 	return true
+}
+
+// findIdle finds the state that most characters lead to from the first one.
+// While a text has none but those, it need not be looked up.
+func (b *automatonBuilder) findIdle(a *automaton) {
+	count := map[uint32]int{}
+	for _, class := range a.classes {
+		to := uint32(a.table[startState<<a.shift|uint32(class)])
+		if count[to]++; count[to] > count[a.idle] || a.idle == foundState {
+			a.idle = to
+		}
+	}
+	for c, class := range a.classes {
+		a.starts[c] = uint32(a.table[a.idle<<a.shift|uint32(class)]) != a.idle
+	}
 }
 
 // closure prepares a step from s when c (or the end, -1) comes next. It reports
