@@ -14,6 +14,9 @@ import (
 // and return holdfast.NotFound for an id that does not exist. What they return
 // may be some seconds old, and is the caller's.
 type Source interface {
+	// For returns what people of an organisation may see: of what is an
+	// organisation's own, theirs alone. Who reads for a person reads through it.
+	For(org holdfast.OrgID) Source
 	OverviewSource
 	FleetSource
 	ContentSource
@@ -32,6 +35,9 @@ type OverviewSource interface {
 type FleetSource interface {
 	Hosts(ctx context.Context, q HostQuery) (HostPage, error)
 	Host(ctx context.Context, id holdfast.HostID) (HostDetail, error)
+	// Builds returns the sensor builds that are known, with how many hosts run
+	// each.
+	Builds(ctx context.Context) ([]holdfast.Build, error)
 }
 
 // ContentSource feeds the list of bundles and the bundle page.
@@ -49,6 +55,8 @@ type RolloutSource interface {
 // ConsentSource feeds the page of what organisations allow.
 type ConsentSource interface {
 	Consents(ctx context.Context) (ConsentPage, error)
+	// Consent returns what an organisation allows; NotFound if it never said.
+	Consent(ctx context.Context, org holdfast.OrgID) (Consent, error)
 }
 
 // FindingSource feeds the findings list and page.

@@ -45,6 +45,7 @@ type call struct {
 	*http.Request
 	w    http.ResponseWriter
 	user holdfast.User
+	read Reads // what the caller may see
 }
 
 // route is one line of the table: who may, and what happens.
@@ -63,6 +64,16 @@ var (
 	readers  = []holdfast.Role{holdfast.Analyst, holdfast.Publisher, holdfast.Operator, holdfast.Administrator}
 	admins   = []holdfast.Role{holdfast.Administrator}
 )
+
+// ofOwn is what people of any organisation may change where it is their own: the
+// handlers see to that. All else is for those of the default organisation, who run
+// the installation: a release, and whether it goes on, is everybody's.
+var ofOwn = []string{
+	"PUT /api/v1/orgs/{org}/consent",
+	"PUT /api/v1/hosts/{id}/do-not-canary",
+	"DELETE /api/v1/hosts/{id}/do-not-canary",
+	"POST /api/v1/hosts/{id}/revoke",
+}
 
 func (s *Server) routes() []route {
 	return []route{
@@ -128,11 +139,14 @@ func (s *Server) guarded(r route) http.Handler {
 		if err == nil && r.roles != nil && !slices.Contains(r.roles, user.Role) {
 			err = &holdfast.Error{Kind: holdfast.Denied, What: "the role " + string(user.Role) + " may not do this", Do: "ask somebody who is " + list(r.roles)}
 		}
+		if err == nil && user.Org != holdfast.DefaultOrg && !slices.Contains(ofOwn, r.pattern) && req.Method != http.MethodGet {
+			err = &holdfast.Error{Kind: holdfast.Denied, What: "you belong to organisation " + string(user.Org) + ", and this is for those who run the installation"}
+		}
 		if err != nil {
 			s.fail(w, req, err)
 			return
 		}
-		out, err := r.handle(&call{Request: req, w: w, user: user})
+		out, err := r.handle(&call{Request: req, w: w, user: user, read: s.Read.For(user.Org)})
 		switch out := out.(type) {
 		case streamed:
 			if err != nil && req.Context().Err() == nil {

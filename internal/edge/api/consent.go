@@ -24,7 +24,7 @@ func (s *Server) consent(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Consent(c.Context(), org)
+	return c.read.Consent(c.Context(), org)
 }
 
 // putConsent carries what an organisation signed. Naming the key that it counts

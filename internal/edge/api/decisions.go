@@ -96,7 +96,13 @@ func (s *Server) override(c *call) (any, error) {
 
 func (s *Server) doNotCanary(no bool) func(*call) (any, error) {
 	return func(c *call) (any, error) {
-		return done{}, s.Admin.DoNotCanary(c.Context(), holdfast.HostID(c.PathValue("id")), no, c.user.Name)
+		id := holdfast.HostID(c.PathValue("id"))
+		if c.user.Org != holdfast.DefaultOrg {
+			if _, err := c.read.Host(c.Context(), id); err != nil {
+				return nil, err // not theirs, as far as they can see
+			}
+		}
+		return done{}, s.Admin.DoNotCanary(c.Context(), id, no, c.user.Name)
 	}
 }
 

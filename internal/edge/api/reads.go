@@ -12,22 +12,15 @@ import (
 )
 
 // Reads is what the API shows: the same views as the console's pages.
-type Reads interface {
-	view.Source
-	// Builds returns the sensor builds that are known, with how many hosts run
-	// each.
-	Builds(ctx context.Context) ([]holdfast.Build, error)
-	// Consent returns what an organisation allows; NotFound if it never said.
-	Consent(ctx context.Context, org holdfast.OrgID) (view.Consent, error)
-}
+type Reads = view.Source
 
 // Changes hints that a view may have changed. A lost hint only delays.
 type Changes interface {
 	Listen(ctx context.Context, f func(view.Topic))
 }
 
-func (s *Server) status(c *call) (any, error) { return s.Read.Overview(c.Context()) }
-func (s *Server) builds(c *call) (any, error) { return s.Read.Builds(c.Context()) }
+func (s *Server) status(c *call) (any, error) { return c.read.Overview(c.Context()) }
+func (s *Server) builds(c *call) (any, error) { return c.read.Builds(c.Context()) }
 
 func (s *Server) hosts(c *call) (any, error) {
 	q := c.URL.Query()
@@ -35,28 +28,28 @@ func (s *Server) hosts(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Hosts(c.Context(), view.HostQuery{
+	return c.read.Hosts(c.Context(), view.HostQuery{
 		Text: q.Get("q"), State: view.HostState(q.Get("state")), Ring: q.Get("ring"), Role: q.Get("role"),
 		Build: q.Get("build"), Kind: q.Get("kind"), Page: page, Size: size,
 	})
 }
 
 func (s *Server) host(c *call) (any, error) {
-	return s.Read.Host(c.Context(), holdfast.HostID(c.PathValue("id")))
+	return c.read.Host(c.Context(), holdfast.HostID(c.PathValue("id")))
 }
 
-func (s *Server) bundles(c *call) (any, error) { return s.Read.Bundles(c.Context()) }
+func (s *Server) bundles(c *call) (any, error) { return c.read.Bundles(c.Context()) }
 
 func (s *Server) bundle(c *call) (any, error) {
 	d, err := c.digest()
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Bundle(c.Context(), d)
+	return c.read.Bundle(c.Context(), d)
 }
 
-func (s *Server) rollouts(c *call) (any, error) { return s.Read.Rollouts(c.Context()) }
-func (s *Server) rollout(c *call) (any, error)  { return s.Read.Rollout(c.Context(), c.release()) }
+func (s *Server) rollouts(c *call) (any, error) { return c.read.Rollouts(c.Context()) }
+func (s *Server) rollout(c *call) (any, error)  { return c.read.Rollout(c.Context(), c.release()) }
 
 func (s *Server) findings(c *call) (any, error) {
 	q := c.URL.Query()
@@ -64,14 +57,14 @@ func (s *Server) findings(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Findings(c.Context(), view.FindingQuery{
+	return c.read.Findings(c.Context(), view.FindingQuery{
 		Text: q.Get("q"), Severity: holdfast.Severity(q.Get("severity")), Technique: q.Get("technique"),
 		Host: holdfast.HostID(q.Get("host")), Page: page, Size: size,
 	})
 }
 
 func (s *Server) finding(c *call) (any, error) {
-	return s.Read.Finding(c.Context(), c.PathValue("id"))
+	return c.read.Finding(c.Context(), c.PathValue("id"))
 }
 
 func (s *Server) record(c *call) (any, error) {
@@ -83,10 +76,10 @@ func (s *Server) record(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Read.Record(c.Context(), view.RecordQuery{Before: before, Kind: c.URL.Query().Get("kind"), Size: size})
+	return c.read.Record(c.Context(), view.RecordQuery{Before: before, Kind: c.URL.Query().Get("kind"), Size: size})
 }
 
-func (s *Server) exportRecord(c *call) (any, error) { return s.Read.ExportRecord(c.Context()) }
+func (s *Server) exportRecord(c *call) (any, error) { return c.read.ExportRecord(c.Context()) }
 
 // How often a stream asks although no hint came, and how many findings it
 // looks back over each time.
@@ -124,7 +117,7 @@ func (s *Server) followFindings(c *call) (any, error) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
-		page, err := s.Read.Findings(ctx, view.FindingQuery{Page: 1, Size: followSize})
+		page, err := c.read.Findings(ctx, view.FindingQuery{Page: 1, Size: followSize})
 		if err != nil {
 			return streamed{}, err
 		}

@@ -31,6 +31,11 @@ var permissions = map[holdfast.Role][]Permission{
 	holdfast.Administrator: {See, Inspect, Halt, Approve, Steer, Override, Revoke, People},
 }
 
+// ofOwn is what people may do whose organisation does not run the installation:
+// about what is their organisation's own. A release, and whether it goes on, is
+// everybody's.
+var ofOwn = []Permission{See, Inspect, Revoke}
+
 // roleMeanings say what each role adds to the one before.
 var roleMeanings = map[holdfast.Role]string{
 	holdfast.Viewer:        "sees the fleet, rollouts, content and the record",

@@ -2,11 +2,9 @@ package console
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/holdfast-security/holdfast"
 	"github.com/holdfast-security/holdfast/internal/view"
 )
 
@@ -15,23 +13,13 @@ type consentPage struct {
 	view.ConsentPage
 }
 
-// consent shows what organisations allow. People see their own; those of the
-// default organisation run the installation, and see all.
+// consent shows what organisations allow.
 func (s *Console) consent(w http.ResponseWriter, r *http.Request, v *visit) error {
-	c, err := s.Source.Consents(r.Context())
+	c, err := v.source.Consents(r.Context())
 	if err != nil {
 		return err
 	}
 	p := consentPage{s.shell(v, "Consent", "consent", view.TopicFleet), c}
-	if org := v.User.Org; org != holdfast.DefaultOrg {
-		p.Orgs = slices.DeleteFunc(slices.Clone(c.Orgs), func(o view.Consent) bool { return o.Org != org })
-		p.Coming = slices.Clone(c.Coming)
-		for i := range p.Coming {
-			who := &p.Coming[i].Preview
-			who.Have = 0
-			who.Rows = slices.DeleteFunc(slices.Clone(who.Rows), func(r view.PreviewRow) bool { return r.Org != org })
-		}
-	}
 	return s.render(w, http.StatusOK, consentView(p))
 }
 

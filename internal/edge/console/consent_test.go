@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -105,6 +106,59 @@ func TestConsentPageShowsWhatCannotBeRead(t *testing.T) {
 	a.count("#org-emca details", 0)
 	a.has("#org-acme tbody", "trading floor")
 	a.count("#org-acme .tone-bad", 0)
+}
+
+// For is what people of an organisation may see, as far as a test looks.
+func (f *fixture) For(org holdfast.OrgID) view.Source {
+	if org == holdfast.DefaultOrg {
+		return f
+	}
+	return fixtureOf{f, org}
+}
+
+type fixtureOf struct {
+	*fixture
+	org holdfast.OrgID
+}
+
+func (f fixtureOf) Consents(ctx context.Context) (view.ConsentPage, error) {
+	p, err := f.fixture.Consents(ctx)
+	p.Orgs = slices.DeleteFunc(p.Orgs, func(c view.Consent) bool { return c.Org != f.org })
+	p.Coming = nil
+	return p, err
+}
+
+func (f *fixture) Consent(context.Context, holdfast.OrgID) (view.Consent, error) {
+	return view.Consent{}, errNotPlayed
+}
+
+func (f *fixture) Builds(context.Context) ([]holdfast.Build, error) { return nil, errNotPlayed }
+
+var errNotPlayed = errors.New("no page asks for this")
+
+// TestPeopleOfCustomersDoNotSteer: who belongs to an organisation that does not run
+// the installation sees a release, and neither halts nor pauses nor approves it, and
+// lets nobody in, whatever their role there.
+func TestPeopleOfCustomersDoNotSteer(t *testing.T) {
+	st := newSite(t)
+	if err := st.f.CreateUser(t.Context(), holdfast.User{Name: "emil", Org: "emca", Role: holdfast.Administrator, Created: st.f.now}, testPassword, "test"); err != nil {
+		t.Fatal(err)
+	}
+	v := st.stranger()
+	v.post("/sign-in", url.Values{"name": {"emil"}, "password": {testPassword}})
+	a := v.get("/rollouts/r-2026-0118")
+	a.count(".head .actions a", 0)
+	a.count("nav a[href='/people']", 0)
+	for _, d := range decisions {
+		for _, got := range []answer{v.get("/rollouts/r-2026-0118/" + d.Name), v.post("/rollouts/r-2026-0118/"+d.Name, url.Values{"text": {"no"}})} {
+			if got.code != http.StatusForbidden {
+				t.Errorf("%s: %d", d.Name, got.code)
+			}
+		}
+	}
+	if got := v.get("/people"); got.code != http.StatusForbidden {
+		t.Errorf("people: %d", got.code)
+	}
 }
 
 // TestConsentPageShowsPeopleTheirOwn: a policy is its organisation's own affair.

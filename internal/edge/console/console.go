@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/a-h/templ"
@@ -119,6 +120,7 @@ func (s *Console) table() http.Handler {
 // visit is one request by one person.
 type visit struct {
 	User    holdfast.User // zero before sign-in
+	source  view.Source   // what this person may see; nil before sign-in
 	session string        // its secret
 	Token   string        // against forged requests; every form carries it
 	Theme   string        // "light", "dark", or empty: as the system says
@@ -128,7 +130,9 @@ type visit struct {
 
 // may reports whether the visitor has the permission: pages offer nothing that
 // would be refused.
-func (v *visit) may(p Permission) bool { return May(v.User.Role, p) }
+func (v *visit) may(p Permission) bool {
+	return May(v.User.Role, p) && (v.User.Org == holdfast.DefaultOrg || slices.Contains(ofOwn, p))
+}
 
 type handler func(http.ResponseWriter, *http.Request, *visit) error
 
@@ -137,6 +141,9 @@ func (s *Console) page(needs Permission, h handler) http.Handler {
 	return s.open(func(w http.ResponseWriter, r *http.Request, v *visit) error {
 		if v.User.Name == "" {
 			return s.askToSignIn(w, r)
+		}
+		if May(v.User.Role, needs) && !v.may(needs) {
+			return &holdfast.Error{Kind: holdfast.Denied, What: "you belong to organisation " + string(v.User.Org) + ", and this (" + string(needs) + ") is for those who run the installation"}
 		}
 		if !v.may(needs) {
 			return &holdfast.Error{Kind: holdfast.Denied, What: "your role, " + string(v.User.Role) + ", does not include this (" + string(needs) + ")", Do: "ask an administrator"}
@@ -170,7 +177,7 @@ func (s *Console) visitOf(r *http.Request) (*visit, error) {
 	u, err := s.Accounts.Session(r.Context(), c.Value, v.At)
 	switch kind := holdfast.KindOf(err); {
 	case err == nil:
-		v.User, v.session, v.Token = u, c.Value, formToken(c.Value)
+		v.User, v.source, v.session, v.Token = u, s.Source.For(u.Org), c.Value, formToken(c.Value)
 	case kind != holdfast.Denied && kind != holdfast.NotFound:
 		return v, err
 	}

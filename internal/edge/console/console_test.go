@@ -216,6 +216,8 @@ func (st *site) pages() []string {
 // failing is a source that is broken.
 type failing struct{ *fixture }
 
+func (f failing) For(holdfast.OrgID) view.Source { return f }
+
 func (failing) Overview(context.Context) (view.Overview, error) {
 	return view.Overview{}, errors.New("secret: the disk at /var/lib/holdfastd is full")
 }

@@ -18,7 +18,7 @@ type bundlePage struct {
 }
 
 func (s *Console) content(w http.ResponseWriter, r *http.Request, v *visit) error {
-	rows, err := s.Source.Bundles(r.Context())
+	rows, err := v.source.Bundles(r.Context())
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Console) bundle(w http.ResponseWriter, r *http.Request, v *visit) error
 	if err != nil {
 		return err
 	}
-	b, err := s.Source.Bundle(r.Context(), d)
+	b, err := v.source.Bundle(r.Context(), d)
 	if err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (p confirmPage) path() string {
 // confirm asks.
 func (s *Console) confirm(d decision) handler {
 	return func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		ro, err := s.Source.Rollout(r.Context(), holdfast.ReleaseID(r.PathValue("id")))
+		ro, err := v.source.Rollout(r.Context(), holdfast.ReleaseID(r.PathValue("id")))
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (s *Console) decide(d decision) handler {
 		id := holdfast.ReleaseID(r.PathValue("id"))
 		text := strings.TrimSpace(r.PostFormValue("text"))
 		if d.Field != "" && (text == "" && !d.Spare || len(text) > 2000) {
-			ro, err := s.Source.Rollout(r.Context(), id)
+			ro, err := v.source.Rollout(r.Context(), id)
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ func (s *Console) findings(w http.ResponseWriter, r *http.Request, v *visit) err
 	if q.Severity != "" && !slices.Contains(severities, q.Severity) {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no severity " + strconv.Quote(string(q.Severity)), Where: "severity", Do: "choose one from the list on the findings page"}
 	}
-	found, err := s.Source.Findings(r.Context(), q)
+	found, err := v.source.Findings(r.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Console) findings(w http.ResponseWriter, r *http.Request, v *visit) err
 }
 
 func (s *Console) finding(w http.ResponseWriter, r *http.Request, v *visit) error {
-	f, err := s.Source.Finding(r.Context(), r.PathValue("id"))
+	f, err := v.source.Finding(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (s *Console) fleet(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if q.State != "" && q.State != view.Revoked && !slices.Contains(view.HostStates, q.State) {
 		return &holdfast.Error{Kind: holdfast.Invalid, What: "there is no host state " + strconv.Quote(string(q.State)), Where: "state", Do: "choose one from the list on the fleet page"}
 	}
-	hosts, err := s.Source.Hosts(r.Context(), q)
+	hosts, err := v.source.Hosts(r.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func pageNumber(q url.Values) int {
 }
 
 func (s *Console) host(w http.ResponseWriter, r *http.Request, v *visit) error {
-	d, err := s.Source.Host(r.Context(), holdfast.HostID(r.PathValue("id")))
+	d, err := v.source.Host(r.Context(), holdfast.HostID(r.PathValue("id")))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ type overviewPage struct {
 }
 
 func (s *Console) overview(w http.ResponseWriter, r *http.Request, v *visit) error {
-	o, err := s.Source.Overview(r.Context())
+	o, err := v.source.Overview(r.Context())
 	if err != nil {
 		return err
 	}

@@ -24,15 +24,15 @@ func (s *Console) record(w http.ResponseWriter, r *http.Request, v *visit) error
 		before = 0 // nonsense is the newest page
 	}
 	q := view.RecordQuery{Before: before, Kind: asked.Get("kind"), Size: entriesPerPage}
-	page, err := s.Source.Record(r.Context(), q)
+	page, err := v.source.Record(r.Context(), q)
 	if err != nil {
 		return err
 	}
 	return s.render(w, http.StatusOK, recordView(recordPage{s.shell(v, "Record", "record", view.TopicRecord), page, q, asked}))
 }
 
-func (s *Console) exportRecord(w http.ResponseWriter, r *http.Request, _ *visit) error {
-	b, err := s.Source.ExportRecord(r.Context())
+func (s *Console) exportRecord(w http.ResponseWriter, r *http.Request, v *visit) error {
+	b, err := v.source.ExportRecord(r.Context())
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ var hostResults = map[string]string{"revoke": "Revoked. Its connection is closed
 
 func (s *Console) revokePage(r *http.Request, v *visit) (p revokePage, err error) {
 	p.shell = s.shell(v, "Revoke", "fleet")
-	p.HostDetail, err = s.Source.Host(r.Context(), holdfast.HostID(r.PathValue("id")))
+	p.HostDetail, err = v.source.Host(r.Context(), holdfast.HostID(r.PathValue("id")))
 	return p, err
 }
 

@@ -23,7 +23,7 @@ type rolloutPage struct {
 }
 
 func (s *Console) rollouts(w http.ResponseWriter, r *http.Request, v *visit) error {
-	rows, err := s.Source.Rollouts(r.Context())
+	rows, err := v.source.Rollouts(r.Context())
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (s *Console) rollouts(w http.ResponseWriter, r *http.Request, v *visit) err
 }
 
 func (s *Console) rollout(w http.ResponseWriter, r *http.Request, v *visit) error {
-	d, err := s.Source.Rollout(r.Context(), holdfast.ReleaseID(r.PathValue("id")))
+	d, err := v.source.Rollout(r.Context(), holdfast.ReleaseID(r.PathValue("id")))
 	if err != nil {
 		return err
 	}

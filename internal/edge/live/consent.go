@@ -17,6 +17,9 @@ import (
 // them know it. A policy that is stored and cannot be read is no error: it says
 // so, and what counts in its place.
 func (s *Source) Consent(ctx context.Context, org holdfast.OrgID) (view.Consent, error) {
+	if !s.sees(org) {
+		return view.Consent{}, holdfast.Errorf(holdfast.NotFound, "there is no policy of organisation %s", org)
+	}
 	c, err := s.Store.Consent(ctx, org)
 	v := view.Consent{Org: org, Version: c.Version, Key: dsse.KeyID(c.Key), By: c.By, At: c.At}
 	var p consent.Policy
@@ -104,7 +107,9 @@ func (s *Source) Consents(ctx context.Context) (p view.ConsentPage, err error) {
 	}
 	orgs := map[holdfast.OrgID]int{}
 	for org := range versions {
-		orgs[org] = 0
+		if s.sees(org) {
+			orgs[org] = 0
+		}
 	}
 	for i := range f.hosts {
 		orgs[f.hosts[i].Org]++
@@ -170,5 +175,5 @@ func (s *Source) preview(d holdfast.Digest) (*view.Preview, error) {
 	for i, r := range rows {
 		p.Rows[i] = view.PreviewRow{Org: r.Org, Group: r.Group, State: string(r.State), Hosts: r.Hosts, Never: r.Never, From: r.From, To: r.To, Why: r.Why}
 	}
-	return p, nil
+	return s.ownPreview(p), nil
 }

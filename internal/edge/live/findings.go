@@ -15,7 +15,7 @@ const mostSearched = 10_000
 
 // Findings returns one page of the newest findings that q selects.
 func (s *Source) Findings(ctx context.Context, q view.FindingQuery) (p view.FindingPage, err error) {
-	filter := store.FindingFilter{Host: q.Host, Severity: q.Severity, Limit: mostSearched}
+	filter := store.FindingFilter{Org: s.org, Host: q.Host, Severity: q.Severity, Limit: mostSearched}
 	searched := q.Text != "" || q.Technique != ""
 	if !searched {
 		filter.Limit = min(mostSearched, max(1, q.Page)*max(1, q.Size))
@@ -74,6 +74,9 @@ func (s *Source) Finding(ctx context.Context, id string) (d view.FindingDetail, 
 	if err != nil {
 		return d, err
 	}
+	if !s.sees(n.Finding.Org) {
+		return d, holdfast.Errorf(holdfast.NotFound, "there is no finding %s", id)
+	}
 	d.Finding = n.Finding
 	f, err := s.fleet.get(ctx)
 	if err != nil {
@@ -83,7 +86,7 @@ func (s *Source) Finding(ctx context.Context, id string) (d view.FindingDetail, 
 	if h := f.byID[d.Finding.Host]; h != nil {
 		d.Simulated = h.Simulated
 	}
-	counts, err := s.Store.CountFindings(ctx, store.FindingFilter{Rule: d.Finding.Rule})
+	counts, err := s.Store.CountFindings(ctx, store.FindingFilter{Org: s.org, Rule: d.Finding.Rule})
 	if err != nil {
 		return d, err
 	}

@@ -73,12 +73,15 @@ func (s *Source) readFleet(ctx context.Context) (*snapshot, error) {
 	if f.plan, err = s.plan(ctx); err != nil {
 		return nil, err
 	}
-	enrolled, err := s.enrolled.get(ctx)
+	enrolled, err := s.all.enrolled.get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f.hosts = make([]view.HostRow, 0, len(enrolled))
 	for _, h := range enrolled {
+		if !s.sees(h.Org) {
+			continue
+		}
 		ring := f.plan[f.plan.Of(h.ID)].Name
 		if h.Revoked {
 			f.revoked = append(f.revoked, view.HostRow{Host: h, State: view.Revoked, Ring: ring})

@@ -56,6 +56,9 @@ type Config struct {
 // Source implements view.Source. It is safe for concurrent use.
 type Source struct {
 	Config
+	org      holdfast.OrgID // whose people it is for; empty: of the whole
+	all      *Source        // the whole; itself, if it is that
+	scopes   scopes
 	enrolled cached[[]holdfast.Host]
 	fleet    cached[*snapshot]
 	trends   cached[view.Trend]
@@ -73,6 +76,12 @@ func New(c Config) *Source {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	s := newSource(c)
+	s.all = s
+	return s
+}
+
+func newSource(c Config) *Source {
 	s := &Source{Config: c}
 	s.enrolled.load = s.readEnrolled
 	s.fleet.load = s.readFleet
@@ -82,7 +91,24 @@ func New(c Config) *Source {
 }
 
 // Builds lists the sensor builds that are known.
-func (s *Source) Builds(ctx context.Context) ([]holdfast.Build, error) { return s.Store.Builds(ctx) }
+func (s *Source) Builds(ctx context.Context) ([]holdfast.Build, error) {
+	all, err := s.Store.Builds(ctx)
+	if err != nil || s.all == s {
+		return all, err
+	}
+	f, err := s.fleet.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := map[holdfast.Digest]int{}
+	for i := range f.hosts {
+		own[f.hosts[i].Attributes.Build]++
+	}
+	for i := range all {
+		all[i].Hosts = own[all[i].Digest]
+	}
+	return all, nil
+}
 
 // freshness is how old a cached value may be if reading it costs nothing. It is
 // less than what a hint waits before it is passed on.

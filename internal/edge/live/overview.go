@@ -61,7 +61,7 @@ func (s *Source) Overview(ctx context.Context) (o view.Overview, err error) {
 	if len(rows) > 0 {
 		o.Rollout = &rows[0]
 	}
-	found, err := s.Store.Findings(ctx, store.FindingFilter{Limit: 10})
+	found, err := s.Store.Findings(ctx, store.FindingFilter{Org: s.org, Limit: 10})
 	if err != nil {
 		return o, err
 	}
@@ -136,7 +136,7 @@ func (s *Source) readTrend(ctx context.Context) (t view.Trend, err error) {
 	}
 	t.From = now.Truncate(t.Step).Add(-time.Duration(steps-1) * t.Step)
 	t.By = map[holdfast.Severity][]int{"informational": make([]int, steps)}
-	found, err := s.Store.Findings(ctx, store.FindingFilter{Since: t.From, Limit: mostTrended})
+	found, err := s.Store.Findings(ctx, store.FindingFilter{Org: s.org, Since: t.From, Limit: mostTrended})
 	for _, n := range found {
 		i := int(n.Received.Sub(t.From) / t.Step)
 		if i < 0 || i >= steps {

@@ -185,7 +185,7 @@ const mostRollouts = 100
 
 // Rollouts lists the rollouts, newest release first.
 func (s *Source) Rollouts(ctx context.Context) ([]view.RolloutRow, error) {
-	rows, err := s.list.get(ctx)
+	rows, err := s.all.list.get(ctx)
 	return slices.Clone(rows), err
 }
 
@@ -235,6 +235,10 @@ func (s *Source) readRollouts(ctx context.Context) ([]view.RolloutRow, error) {
 
 // Rollout returns all there is to see of one rollout.
 func (s *Source) Rollout(ctx context.Context, id holdfast.ReleaseID) (d view.RolloutDetail, err error) {
+	if s.all != s {
+		d, err := s.all.Rollout(ctx, id)
+		return s.ownRollout(d), err
+	}
 	return s.details.of(id, func(ctx context.Context) (view.RolloutDetail, error) { return s.readRollout(ctx, id) }).get(ctx)
 }
 
