@@ -129,6 +129,7 @@ func TestWhatCannotBePlayedIsRefused(t *testing.T) {
 
 func FuzzScenario(f *testing.F) {
 	f.Add([]byte(goodScenario))
+	f.Add([]byte(policyScenario))
 	f.Add([]byte("fleet: {hosts: 5}\nrelease: {profile: standard}\n"))
 	f.Add([]byte("fleet: &a [*a]"))
 	f.Fuzz(func(t *testing.T, b []byte) {
