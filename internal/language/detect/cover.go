@@ -96,18 +96,15 @@ func (p pricing) of(atoms []atom) cover {
 	return c
 }
 
-// cover returns the cheapest cover of a tree; needs are the atoms that each
-// predicate needs.
-func (p pricing) cover(t *tree, needs [][]atom) cover {
+// cover returns the cheapest cover of a tree; leaves are those of predicates.
+func (t *tree) cover(leaves []cover) cover {
 	switch t.op {
 	case leaf:
-		if len(needs[t.pred]) > 0 {
-			return p.of(needs[t.pred])
-		}
+		return leaves[t.pred]
 	case and:
 		best := noCover
 		for _, kid := range t.kids {
-			if c := p.cover(kid, needs); c.cost < best.cost {
+			if c := kid.cover(leaves); c.cost < best.cost {
 				best = c
 			}
 		}
@@ -115,7 +112,7 @@ func (p pricing) cover(t *tree, needs [][]atom) cover {
 	case or, atLeast:
 		all := cover{}
 		for _, kid := range t.kids {
-			c := p.cover(kid, needs)
+			c := kid.cover(leaves)
 			if math.IsInf(c.cost, 1) {
 				return noCover
 			}

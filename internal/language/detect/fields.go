@@ -23,15 +23,19 @@ const (
 // look at: no cover needs them. The choice is the cheapest only step by step,
 // the fields that fewest covers need first.
 func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (covers []cover, ignored map[int]bool) {
+	leaves := make([]cover, len(preds))
+	ofField := map[int][]int{} // predicates that need something in a field's text
+	for i := range needs {
+		if leaves[i] = noCover; len(needs[i]) > 0 {
+			leaves[i] = p.of(needs[i])
+		}
+		if f := preds[i].field; f != everything && slices.ContainsFunc(needs[i], ofText) {
+			ofField[f] = append(ofField[f], i)
+		}
+	}
 	covers = make([]cover, len(trees))
 	for i, t := range trees {
-		covers[i] = p.cover(t, needs)
-	}
-	looksAt := map[int]bool{}
-	for i := range needs {
-		if preds[i].field != everything && slices.ContainsFunc(needs[i], ofText) {
-			looksAt[preds[i].field] = true
-		}
+		covers[i] = t.cover(leaves)
 	}
 	users, cost := map[int][]int{}, fieldCost // covers by field
 	for i, c := range covers {
@@ -39,13 +43,13 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 			if a.field == everything {
 				cost = mereCost
 			}
-			if ofText(a) && !slices.Contains(users[a.field], i) {
-				users[a.field] = append(users[a.field], i)
+			if u := users[a.field]; ofText(a) && (len(u) == 0 || u[len(u)-1] != i) {
+				users[a.field] = append(u, i)
 			}
 		}
 	}
 	var fields []int
-	for f := range looksAt {
+	for f := range ofField {
 		fields = append(fields, f)
 	}
 	slices.SortFunc(fields, func(a, b int) int {
@@ -53,25 +57,34 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 	})
 	ignored = map[int]bool{}
 	for _, f := range fields {
-		without := slices.Clone(needs)
-		for i := range without {
-			if preds[i].field == f && slices.ContainsFunc(needs[i], ofText) {
-				without[i] = []atom{{field: f, kind: present}}
-			}
+		mere := p.of([]atom{{field: f, kind: present}})
+		var before, others []cover // of its predicates; of those trees whose covers need it
+		for _, i := range ofField[f] {
+			before, leaves[i] = append(before, leaves[i]), mere
 		}
-		others, added := slices.Clone(covers), 0.0
-		for i, t := range trees {
-			if slices.ContainsFunc(covers[i].atoms, func(a atom) bool { return a.field == f && ofText(a) }) {
-				others[i] = p.cover(t, without)
-				if others[i].cost >= weak { // then people would be told to mend the rule
-					added = math.Inf(1)
-					break
-				}
-				added += others[i].cost - covers[i].cost
+		added := 0.0
+		for _, i := range users[f] {
+			other := trees[i].cover(leaves)
+			if other.cost >= weak { // then people would be told to mend the rule
+				added = math.Inf(1)
+				break
 			}
+			others, added = append(others, other), added+other.cost-covers[i].cost
 		}
 		if added*ruleCost < cost {
-			covers, needs, ignored[f] = others, without, true
+			ignored[f] = true
+			for n, i := range users[f] {
+				covers[i] = others[n]
+				for _, a := range others[n].atoms {
+					if ofText(a) && !slices.Contains(users[a.field], i) {
+						users[a.field] = append(users[a.field], i)
+					}
+				}
+			}
+			continue
+		}
+		for n, i := range ofField[f] {
+			leaves[i] = before[n]
 		}
 	}
 	return covers, ignored
