@@ -41,6 +41,8 @@ type Outcome struct {
 	// failed, TakenAgain those that they carried out.
 	OfferedAgain int `json:"offered_again,omitempty"`
 	TakenAgain   int `json:"taken_again,omitempty"`
+	// Late counts the hosts that were drawn after completion.
+	Late int `json:"late,omitempty"`
 	// Control counts what came of organisations' policies, host by host: offers
 	// that a policy held back, comparisons that waited for a window, releases
 	// taken under a policy, and recalls of what it would have held.

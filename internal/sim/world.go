@@ -112,6 +112,11 @@ func (w *World) needsHosts() string {
 	case slices.ContainsFunc(w.Consents, func(c Consent) bool { return c.needsHosts() }):
 		return "a policy that comes while the release is under way, or past the server, or that names hosts"
 	}
+	for i := range w.Kinds {
+		if w.Kinds[i].Back > 0 {
+			return "a host that wakes up"
+		}
+	}
 	for i := range w.Faults {
 		if w.Faults[i].CutOff {
 			return "a host that is cut off"
@@ -126,6 +131,8 @@ type Kind struct {
 	Stratum holdfast.Stratum // as the hosts describe themselves
 	Hosts   int
 	Offline int // of them, asleep all the time
+	// Back is when those who are asleep wake up, all at once; never if zero (exact).
+	Back time.Duration
 	// Silence and Crash are what is normal: the share of hosts that fall
 	// silent for a while within ten heartbeats, and crash.
 	Silence, Crash float64

@@ -23,6 +23,8 @@ type admission struct {
 	stopped bool                  // counted as a host that stopped rules of the release
 	first   *admission            // if the host is offered it again: the one that counts
 	undone  bool                  // counted in Undone
+	proofs  proofs                // that count it; none if it is offered again, or a placebo
+	idle    bool                  // counted in proof.idle
 }
 
 func (a *admission) had(k holdfast.HarmKind) bool { return slices.Contains(a.kinds, k) }
@@ -78,6 +80,7 @@ func (a *admission) count() {
 	if !a.Clean.IsZero() && !a.counted.clean {
 		a.counted.clean = true
 		arm.Clean++
+		a.proofs.each(func(p *proof) { p.clean++ })
 		if a.first != nil {
 			a.first.prove()
 		}
@@ -94,6 +97,7 @@ func (a *admission) count() {
 			arm.Undone++
 		default:
 			arm.Left++
+			a.proofs.each(func(p *proof) { p.left++ })
 		}
 	}
 }
@@ -102,7 +106,6 @@ func (a *admission) count() {
 func (f *Fleet) admit(s *seat, o *opening, block int, arm holdfast.Arm, at time.Time) {
 	k := s.group.key
 	k.block = block
-	k.cell = ""
 	if o != nil {
 		k.ring, k.cell = o.Ring, o.Cell
 	}
@@ -145,6 +148,8 @@ func (f *Fleet) seatAdmission(s *seat, a *admission) {
 				a.first = was.first
 			}
 		} else {
+			a.proofs = s.proofs(a)
+			a.proofs.each(func(p *proof) { p.taken++ })
 			s.release.outstanding++
 			if s.settled { // drawn anew after an override
 				s.settled = false
@@ -287,6 +292,7 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 		}
 	}
 	s.noise()
+	f.idle(s)
 	f.lapse(s, at)
 	f.lag(s, at)
 	f.returned(s, at)

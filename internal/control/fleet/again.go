@@ -74,6 +74,7 @@ func (a *admission) prove() {
 		arm := a.cell.arm(a.Arm)
 		arm.Undone--
 		arm.Clean++
+		a.proofs.each(func(p *proof) { p.clean++ })
 		arm.Ended++
 	}
 }

@@ -204,13 +204,16 @@ func TestOneBehindFollowsTheOneBefore(t *testing.T) {
 	}
 }
 
-// TestTheDelayedComeInGrowingSteps after a release is complete: if it kills
-// them, five of a stratum have it and no more.
-func TestTheDelayedComeInGrowingSteps(t *testing.T) {
+// TestTheLateComeInGrowingSteps after a release is complete, whether they were
+// delayed or away: if it kills them, five have it and no more.
+func TestTheLateComeInGrowingSteps(t *testing.T) {
 	const n = 60
-	for _, lethal := range []bool{false, true} {
+	for i := range 4 {
+		lethal, delayed := i%2 == 1, i < 2
 		f := listened(n, 1)
-		f.SetConsent(policy(t, ` [{name: g, channels: {rules: {track: delay, delay: 10s}}}]`))
+		if delayed {
+			f.SetConsent(policy(t, ` [{name: g, channels: {rules: {track: delay, delay: 10s}}}]`))
+		}
 		r := oneRing("r")
 		r.Phase = holdfast.Complete
 		f.SetRelease(r)
@@ -233,13 +236,13 @@ func TestTheDelayedComeInGrowingSteps(t *testing.T) {
 				}
 				f.Reported(a.Host, h.Report, now)
 			}
-			if now.Before(start.Add(10*time.Second)) && drawn > 0 {
+			if delayed && now.Before(start.Add(10*time.Second)) && drawn > 0 {
 				t.Fatalf("%d before the delay is over", drawn)
 			}
 			most = max(most, drawn-before)
 		}
-		if lethal && drawn != 2*lateFirst || !lethal && (drawn != n || most > 50) { // two strata
-			t.Errorf("lethal %t: %d drawn, at most %d at once", lethal, drawn, most)
+		if lethal && drawn != lateFirst || !lethal && (drawn != n || most > lateFirst+lateGrowth*lateFirst) {
+			t.Errorf("delayed %t, lethal %t: %d drawn, at most %d at once", delayed, lethal, drawn, most)
 		}
 	}
 }

@@ -55,6 +55,17 @@ func recount(t *rapid.T, f *Fleet, r *release) {
 			untreated++
 		}
 	}
+	idle := 0
+	for _, h := range f.hosts {
+		if s := h.seatOf(r); s.treated != nil && s.treated.idle {
+			idle++
+		}
+	}
+	for of, p := range r.proved {
+		if p.taken < p.clean+p.left+p.idle || p.idle < 0 || of == "" && p.idle != idle {
+			t.Fatalf("of %q %+v is proved, and %d of all are idle", of, *p, idle)
+		}
+	}
 	if f.outages.untreated != untreated {
 		t.Fatalf("%d untreated hosts are present, counted %d", untreated, f.outages.untreated)
 	}
@@ -157,6 +168,16 @@ func (m *machine) wasHad(t *rapid.T, again holdfast.Admission) {
 	if !before {
 		t.Fatalf("%+v is offered again what it never had", again)
 	}
+}
+
+// proved is what all hosts have shown of the release. Who is idle shows that again
+// after a restart.
+func (m *machine) proved() (p proof) {
+	if x := m.f.release(m.release.ID).proved[""]; x != nil {
+		p = *x
+	}
+	p.idle = 0
+	return p
 }
 
 // undone counts the hosts that went back before they were clean, unharmed, and
@@ -315,8 +336,11 @@ func TestProperties(t *testing.T) {
 			},
 			"restart": func(t *rapid.T) {
 				m.store(t)
-				cells, out := m.f.Snapshot("r").Cells, m.f.Outstanding("r")
+				cells, out, proved := m.f.Snapshot("r").Cells, m.f.Outstanding("r"), m.proved()
 				m.f = m.rebuilt(hosts)
+				if got := m.proved(); got != proved {
+					t.Fatalf("after a restart %+v is proved, and before it was %+v", got, proved)
+				}
 				drop := func(all []Cell) []Cell { // cells nobody was drawn in may be missing
 					return slices.DeleteFunc(all, func(c Cell) bool { return c.Treated.Drawn+c.Control.Drawn == 0 })
 				}

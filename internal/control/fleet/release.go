@@ -73,6 +73,7 @@ type release struct {
 	Release
 	groups map[key]*group // block is 0 in these keys
 	cells  map[key]*cell
+	proved map[holdfast.Stratum]*proof // by kind; "" is everybody
 	open   []*opening
 
 	outstanding int // hosts drawn for the release that may still have it after a recall
@@ -143,7 +144,7 @@ func (f *Fleet) SetRelease(r Release) {
 	known := f.release(r.ID)
 	f.epoch++
 	if known == nil {
-		known = &release{groups: map[key]*group{}, cells: map[key]*cell{}, suspending: map[holdfast.OrgID]int{}}
+		known = &release{groups: map[key]*group{}, cells: map[key]*cell{}, proved: map[holdfast.Stratum]*proof{}, suspending: map[holdfast.OrgID]int{}}
 		known.Release = r
 		i, _ := slices.BinarySearchFunc(f.releases, known, func(a, b *release) int {
 			if c := b.Created.Compare(a.Created); c != 0 {
@@ -255,23 +256,6 @@ func (f *Fleet) draw(s *seat, at time.Time) {
 		return
 	}
 }
-
-// room reports whether a host may follow after a release is complete. Those
-// whose organisation has a say may be many that come at one moment, the end of
-// a delay: with nobody left to compare them with, no more of a stratum are
-// under way than five, and five for each that has proved itself.
-func (s *seat) room() bool {
-	if s.say == nil {
-		return true
-	}
-	k := s.group.key
-	k.block, k.cell = Late, ""
-	c := s.release.cell(k)
-	arm := c.arm(holdfast.New)
-	return c.taken[0]-arm.Clean-arm.Left < lateFirst+lateGrowth*arm.Clean
-}
-
-const lateFirst, lateGrowth = 5, 5 // as in package rollout's harm budget
 
 // latest reports whether r is the newest release of its channel that host h
 // should have, so that hosts that come late are not given what was replaced.

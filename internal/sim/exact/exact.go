@@ -235,6 +235,10 @@ func (w *world) step(ctx context.Context) error {
 	w.halt(ctx)
 	w.deliver(ctx)
 	for i, h := range w.hosts {
+		if back := h.kind.Back; h.offline && back > 0 && w.since() >= back {
+			h.offline = false
+			h.note(w, "wakes up")
+		}
 		if h.offline {
 			continue
 		}
@@ -336,6 +340,11 @@ func (w *world) settled() bool {
 	if w.Guard > 0 {
 		wait += 80 * w.policy.Heartbeat // those that went back are offered it again
 	}
+	for i := range w.Kinds {
+		if k := &w.Kinds[i]; k.Offline > 0 && k.Back > 0 && w.since() <= k.Back+80*w.policy.Heartbeat && !w.phase().Recalling() {
+			return false // they come in steps
+		}
+	}
 	return w.phase().Done() && (w.Halt == 0 || w.halted) && w.since() > w.out.Decided+wait
 }
 
@@ -361,6 +370,7 @@ func (w *world) measure() {
 
 func (w *world) finish() {
 	o := &w.out
+	o.Late = w.watch.late
 	o.Phase, o.Steps, o.Events = w.phase(), w.steps, len(w.store.harms)
 	if s, err := rollout.Load(w.store.rollouts[release].State); err == nil && len(s.Evidence) > 0 {
 		o.State, o.Why, o.Evidence, o.Peak = s, s.Why, s.Evidence[0].E, s.Evidence[0].Peak

@@ -3,6 +3,7 @@ package exact
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-security/holdfast"
@@ -18,6 +19,7 @@ type watch struct {
 	version   int64  // of the stored rollout, when it was looked at
 	recalled  map[holdfast.OrgID]bool
 	treated   map[holdfast.HostID]*holdfast.Admission
+	late      int // drawn after completion
 }
 
 // note is something that happened, to a host or to all.
@@ -184,8 +186,54 @@ func (w *world) checkAdmissions() {
 			w.violate(4, h, "is offered again what it shuns")
 		}
 		w.watch.treated[a.Host] = a
+		if a.Block == holdfast.LateBlock {
+			w.watch.late++
+			w.checkLate(a, h)
+		}
 	}
 	w.watch.admitted = len(all)
+}
+
+// checkLate sees that who is drawn after completion keeps to the harm budget, among
+// the hosts of its own kind and among all: with c of them clean, no more than
+// 5 + 5c have the release and are not. Who left without harm is not counted, nor
+// who was drawn late and had not carried it out for three windows.
+func (w *world) checkLate(a *holdfast.Admission, h *host) {
+	type part struct {
+		host  holdfast.HostID
+		block int
+	}
+	harmed, proved := map[part]bool{}, map[holdfast.HostID]bool{}
+	for _, x := range w.store.harms {
+		harmed[part{x.Host, x.Block}] = true
+	}
+	for _, x := range w.store.admissions {
+		proved[x.Host] = proved[x.Host] || x.Arm == holdfast.New && !x.Clean.IsZero()
+	}
+	var pending, clean [2]int // of its kind, without those who lie about it, and of all
+	for _, x := range w.store.admissions {
+		until := x.Activated
+		if until.IsZero() {
+			until = w.now
+		}
+		idle := x.Block == holdfast.LateBlock && until.Sub(x.At) >= 3*w.policy.Fast
+		left := !x.Left.IsZero() && !harmed[part{x.Host, x.Block}] && !strings.HasPrefix(x.Why, "went back")
+		of := w.host(x.Host)
+		for i, counts := range []bool{of.lie == "" && of.attr.Stratum() == h.attr.Stratum(), true} {
+			switch {
+			case !counts || x.Arm != holdfast.New || x.Again():
+			case proved[x.Host]:
+				clean[i]++
+			case !left && !idle:
+				pending[i]++
+			}
+		}
+	}
+	for i, of := range []string{"of its kind", "of all"} {
+		if pending[i] > w.policy.C0+int(w.policy.Kappa)*clean[i] {
+			w.violate(3, h, "was drawn after completion, when %d %s have not proved themselves and %d are clean", pending[i], of, clean[i])
+		}
+	}
 }
 
 func (w *world) host(id holdfast.HostID) *host {

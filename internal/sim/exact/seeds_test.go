@@ -78,7 +78,32 @@ func anyWorld(seed uint64) (rollout.Policy, sim.World) {
 	if r.IntN(2) == 0 {
 		anyConsents(r, &w)
 	}
+	if r.IntN(3) == 0 {
+		anyBack(r, &w)
+	}
 	return p, w
+}
+
+// anyBack puts hosts to sleep that wake up all at once when the release may long be
+// complete: some of each kind, or all of one that the others are unlike, and that
+// the release may break alone.
+func anyBack(r *rand.Rand, w *sim.World) {
+	back := w.Until + time.Duration(r.IntN(60))*time.Second
+	if r.IntN(2) == 0 {
+		k := w.Kinds[0]
+		k.Stratum, k.Hosts = "6.12|debian-13|1.11.0|laptop", 1+r.IntN(30)
+		k.Offline = k.Hosts
+		w.Kinds = append(w.Kinds, k)
+		if r.IntN(2) == 0 {
+			for i := range w.Faults {
+				w.Faults[i].Where = sim.In(k.Stratum)
+			}
+		}
+	}
+	for i := range w.Kinds {
+		w.Kinds[i].Back = back
+	}
+	w.Until = back + 100*time.Second
 }
 
 func withProfile(p rollout.Policy, profile holdfast.Profile) rollout.Policy {
@@ -93,7 +118,7 @@ func withProfile(p rollout.Policy, profile holdfast.Profile) rollout.Policy {
 func TestPromisesHold(t *testing.T) {
 	seeds, first := number(t, "HOLDFAST_SIM_SEEDS", 100), uint64(number(t, "HOLDFAST_SIM_SEED", int(time.Now().Unix()/86400)*1_000_000))
 	t.Logf("seeds %d to %d", first, first+uint64(seeds)-1)
-	var next, failed, again, taken atomic.Int64
+	var next, failed, again, taken, late atomic.Int64
 	var outcomes, control sync.Map
 	count := func(in *sync.Map, what any, more int) {
 		n, _ := in.LoadOrStore(what, new(atomic.Int64))
@@ -116,6 +141,7 @@ func TestPromisesHold(t *testing.T) {
 				count(&outcomes, o.Phase, 1)
 				again.Add(int64(o.OfferedAgain))
 				taken.Add(int64(o.TakenAgain))
+				late.Add(int64(o.Late))
 				count(&control, "tried again for want of contact", o.Again)
 				for what, n := range o.Control {
 					count(&control, what, n)
@@ -141,6 +167,10 @@ func TestPromisesHold(t *testing.T) {
 		} else if seeds >= 1000 && failed.Load() == 0 {
 			t.Errorf("%s: never", what)
 		}
+	}
+	t.Logf("drawn after completion: %d", late.Load())
+	if seeds >= 100 && failed.Load() == 0 && late.Load() == 0 {
+		t.Error("nobody was drawn after completion")
 	}
 	t.Logf("offered again to hosts that went back: %d; taken again: %d", again.Load(), taken.Load())
 	if seeds >= 100 && failed.Load() == 0 && taken.Load() == 0 {
