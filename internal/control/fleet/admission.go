@@ -292,10 +292,10 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 		}
 	}
 	s.noise()
-	f.idle(s)
 	f.lapse(s, at)
 	f.lag(s, at)
 	f.returned(s, at)
+	f.idle(s)
 	f.classify(s, at)
 }
 
