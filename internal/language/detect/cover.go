@@ -40,12 +40,12 @@ func (p pricing) price(a atom) float64 {
 	case whole:
 		share = wholeShare(a.lit)
 	case start, end:
-		share = [...]float64{1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01}[min(len(a.lit), 6)]
+		share = [...]float64{1, 0.9, 0.3, 0.1, 0.05, 0.02, 0.01}[min(len(a.lit), 6)]
 	default:
 		share = [...]float64{1, 0.8, 0.4, 0.15, 0.05, 0.02, 0.012, 0.008, 0.006}[min(len(a.lit), 8)]
-		if rare := rarity(a.lit); len(a.lit) <= 4 {
-			share *= rare
-		}
+	}
+	if a.kind != whole && len(a.lit) <= 4 {
+		share *= rarity(a.lit)
 	}
 	if a.kind != whole && strings.Contains(everydayText, a.lit) {
 		share = max(share, 0.2)
