@@ -237,8 +237,8 @@ func (w *window) slot(key uint32) *windowSlot {
 	}
 }
 
-// find slides over the text, four windows to a step, with one branch for all of
-// them. Those past the end of the text are looked at too, and not believed.
+// find looks at every window whose place is a multiple of the stride, four at a
+// time. Those past the end of the text are looked at too, and not believed.
 func (w *window) find(text []byte, found []int32, first bool) []int32 {
 	size := w.size
 	if w.wild {
@@ -248,22 +248,12 @@ func (w *window) find(text []byte, found []int32, first bool) []int32 {
 		return found
 	}
 	text = padded(text)
-	if w.stride > 1 {
-		return w.findSparse(text, found, first)
-	}
-	in, bitmap, shift, mask := text[:len(text)+slack], w.bitmap, w.shift&31, w.mask
-	for i := 0; i <= len(text)-size; i += 4 {
-		x := binary.LittleEndian.Uint64(in[i:])
-		k0, k1, k2, k3 := uint32(x)&mask, uint32(x>>8)&mask, uint32(x>>16)&mask, uint32(x>>24)&mask
-		h0, h1, h2, h3 := k0*windowHash>>shift, k1*windowHash>>shift, k2*windowHash>>shift, k3*windowHash>>shift
-		b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
-		b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
-		if (b0|b1|b2|b3)&1 == 0 {
-			continue
-		}
-		for j, hit := range [...]uint64{b0, b1, b2, b3} {
-			if hit&1 != 0 {
-				found = w.verify(text, i+j, uint32(x>>(8*j))&mask, found)
+	in, least := text[:len(text)+slack], size+slack
+	for in = w.next(in, least); len(in) >= least; in = w.next(in[4*w.stride:], least) {
+		at := len(text) + slack - len(in)
+		for o := 0; o < 4*w.stride; o += w.stride {
+			if key := w.key(in[o:]); isExpected(w.bitmap, w.shift, key) {
+				found = w.verify(text, at+o, key, found)
 			}
 		}
 		if first && len(found) > 0 {
@@ -273,48 +263,67 @@ func (w *window) find(text []byte, found []int32, first bool) []int32 {
 	return found
 }
 
-// findSparse is find for windows at every second or fourth place.
-func (w *window) findSparse(text []byte, found []int32, first bool) []int32 {
-	in, bitmap, shift, s := text[:len(text)+slack], w.bitmap, w.shift&31, w.stride
-	if w.size == 8 {
-		for i := 0; i <= len(text)-8; i += 8 {
-			k0, k1 := wideKey(binary.LittleEndian.Uint64(in[i:])), wideKey(binary.LittleEndian.Uint64(in[i+4:]))
-			h0, h1 := k0*windowHash>>shift, k1*windowHash>>shift
-			b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
-			if (b0|b1)&1 == 0 {
-				continue
-			}
-			if b0&1 != 0 {
-				found = w.verify(text, i, k0, found)
-			}
-			if b1&1 != 0 {
-				found = w.verify(text, i+4, k1, found)
-			}
-			if first && len(found) > 0 {
+// next moves on, four windows at a time, to where at least one is expected, or
+// to where less than least is left. It calls nothing, so that all it needs stays
+// in registers.
+func (w *window) next(in []byte, least int) []byte {
+	bitmap, shift, mask := w.bitmap, w.shift, w.mask
+	switch {
+	case w.size == 8:
+		for len(in) >= least && len(in) >= 20 {
+			a, b := binary.LittleEndian.Uint64(in), binary.LittleEndian.Uint64(in[4:])
+			if isExpected(bitmap, shift, wideKey(a)) || isExpected(bitmap, shift, wideKey(b)) {
 				break
 			}
-		}
-		return found
-	}
-	for i := 0; i <= len(text)-4; i += 4 * s {
-		k0, k1 := binary.LittleEndian.Uint32(in[i:]), binary.LittleEndian.Uint32(in[i+s:])
-		k2, k3 := binary.LittleEndian.Uint32(in[i+2*s:]), binary.LittleEndian.Uint32(in[i+3*s:])
-		h0, h1, h2, h3 := k0*windowHash>>shift, k1*windowHash>>shift, k2*windowHash>>shift, k3*windowHash>>shift
-		b0, b1 := bitmap[h0>>6]>>(h0&63), bitmap[h1>>6]>>(h1&63)
-		b2, b3 := bitmap[h2>>6]>>(h2&63), bitmap[h3>>6]>>(h3&63)
-		if (b0|b1|b2|b3)&1 == 0 {
-			continue
-		}
-		for j, hit := range [...]uint64{b0, b1, b2, b3} {
-			if hit&1 != 0 {
-				found = w.verify(text, i+j*s, [...]uint32{k0, k1, k2, k3}[j], found)
+			a, b = binary.LittleEndian.Uint64(in[8:]), binary.LittleEndian.Uint64(in[12:])
+			if isExpected(bitmap, shift, wideKey(a)) || isExpected(bitmap, shift, wideKey(b)) {
+				break
 			}
+			in = in[16:]
 		}
-		if first && len(found) > 0 {
-			break
+	case w.stride == 4:
+		for len(in) >= least && len(in) >= 16 {
+			a, b := binary.LittleEndian.Uint64(in), binary.LittleEndian.Uint64(in[8:])
+			if isExpected(bitmap, shift, uint32(a)) || isExpected(bitmap, shift, uint32(a>>32)) ||
+				isExpected(bitmap, shift, uint32(b)) || isExpected(bitmap, shift, uint32(b>>32)) {
+				break
+			}
+			in = in[16:]
+		}
+	case w.stride == 2:
+		for len(in) >= least && len(in) >= 12 {
+			a, b := binary.LittleEndian.Uint64(in), binary.LittleEndian.Uint64(in[4:])
+			if isExpected(bitmap, shift, uint32(a)) || isExpected(bitmap, shift, uint32(a>>16)) ||
+				isExpected(bitmap, shift, uint32(b)) || isExpected(bitmap, shift, uint32(b>>16)) {
+				break
+			}
+			in = in[8:]
+		}
+	default:
+		for len(in) >= least && len(in) >= 8 {
+			a := binary.LittleEndian.Uint64(in)
+			if isExpected(bitmap, shift, uint32(a)&mask) || isExpected(bitmap, shift, uint32(a>>8)&mask) ||
+				isExpected(bitmap, shift, uint32(a>>16)&mask) || isExpected(bitmap, shift, uint32(a>>24)&mask) {
+				break
+			}
+			in = in[4:]
 		}
 	}
-	return found
+	return in
+}
+
+// isExpected says whether the bitmap has the key.
+func isExpected(bitmap []uint64, shift uint, key uint32) bool {
+	h := key * windowHash >> (shift & 31)
+	return bitmap[h>>6]&(1<<(h&63)) != 0
+}
+
+// key is the key of the window that b begins with.
+func (w *window) key(b []byte) uint32 {
+	if w.size == 8 {
+		return wideKey(binary.LittleEndian.Uint64(b))
+	}
+	return binary.LittleEndian.Uint32(b) & w.mask
 }
 
 // verify compares the literals that chose the window key, which is at i.
