@@ -231,14 +231,22 @@ func (a *anchors) find(text []byte, found []int32) []int32 {
 	}
 	var of sources
 	of.fill(text)
-	bitmap, shift := a.bitmap, a.shift&63
-	for i := range a.kinds[:a.count] {
-		key := a.kinds[i].key(&of)
-		if h := key * anchorHash >> shift; bitmap[h>>6]>>(h&63)&1 != 0 {
-			found = a.compare(text, key, int32(i), found)
-		}
+	for i := a.next(&of, 0); i < a.count; i = a.next(&of, i+1) {
+		found = a.compare(text, a.kinds[i].key(&of), int32(i), found)
 	}
 	return found
+}
+
+// next returns the first kind from i on whose key of a text is expected, or the
+// count of kinds. It calls nothing, as window.next.
+func (a *anchors) next(of *sources, i int) int {
+	bitmap, shift, kinds := a.bitmap, a.shift&63, a.kinds[:a.count]
+	for ; i < len(kinds); i++ {
+		if h := kinds[i].key(of) * anchorHash >> shift; bitmap[h>>6]&(1<<(h&63)) != 0 {
+			break
+		}
+	}
+	return i
 }
 
 // compare compares the literals filed under key.
