@@ -153,11 +153,11 @@ func (p *predicate) necessary() []atom {
 		for _, lit := range lits {
 			atoms = append(atoms, atom{field: p.field, kind: inside, lit: lit})
 		}
-		switch {
-		case atoms != nil:
-			return atoms
-		case least >= fewBytes && p.field != everything:
+		if least >= fewBytes && p.field != everything && (atoms == nil || likelihood(lits) > lengthShare(least)) {
 			return []atom{{field: p.field, kind: longer, bytes: least}}
+		}
+		if atoms != nil {
+			return atoms
 		}
 		return there
 	case sigma.Exists:
