@@ -210,7 +210,7 @@ func (w *world) checkLate(a *holdfast.Admission, h *host) {
 	for _, x := range w.store.admissions {
 		proved[x.Host] = proved[x.Host] || x.Arm == holdfast.New && !x.Clean.IsZero()
 	}
-	var pending, clean [2]int // of its kind, without those who lie about it, and of all
+	var pending, clean [2]int // of its kind, and of all
 	for _, x := range w.store.admissions {
 		until := x.Activated
 		if until.IsZero() {
@@ -219,10 +219,13 @@ func (w *world) checkLate(a *holdfast.Admission, h *host) {
 		idle := x.Block == holdfast.LateBlock && until.Sub(x.At) >= 3*w.policy.Fast
 		left := !x.Left.IsZero() && !harmed[part{x.Host, x.Block}] && !strings.HasPrefix(x.Why, "went back")
 		of := w.host(x.Host)
-		for i, counts := range []bool{of.lie == "" && of.attr.Stratum() == h.attr.Stratum(), true} {
+		if x.Arm != holdfast.New || x.Again() {
+			continue
+		}
+		for i, counts := range []bool{of.attr.Stratum() == h.attr.Stratum(), true} {
 			switch {
-			case !counts || x.Arm != holdfast.New || x.Again():
-			case proved[x.Host]:
+			case !counts:
+			case proved[x.Host]: // by its own word, which a liar gives too
 				clean[i]++
 			case !left && !idle:
 				pending[i]++
