@@ -106,9 +106,10 @@ clean-state: ## forget the demo: hosts, findings, keys
 	rm -rf $(STATE)
 
 SEEDS ?= 10000
+SEED  ?= 1
 .PHONY: sim-seeds
-sim-seeds: ## the promises on SEEDS random small fleets, host by host, with everything that can go wrong
-	HOLDFAST_SIM_SEEDS=$(SEEDS) nice -n 19 $(GO) test -count=1 -timeout 4h -run TestPromisesHold -v ./internal/sim/exact
+sim-seeds: ## the promises on SEEDS random small fleets from SEED on, host by host, with everything that can go wrong
+	HOLDFAST_SIM_SEEDS=$(SEEDS) HOLDFAST_SIM_SEED=$(SEED) nice -n 19 $(GO) test -count=1 -timeout 4h -run TestPromisesHold -v ./internal/sim/exact
 
 .PHONY: bench-rollout
 bench-rollout: ## the controller: a tick over 2,000 strata, an event, a coverage plan for 200,000 hosts, a rollout to 8.5 million

@@ -113,10 +113,11 @@ func withProfile(p rollout.Policy, profile holdfast.Profile) rollout.Policy {
 }
 
 // TestPromisesHold plays many random small fleets with everything that can go
-// wrong: 100, or as many as HOLDFAST_SIM_SEEDS says, from HOLDFAST_SIM_SEED on
-// (the day, if it says none, so that every day tries others).
+// wrong: 100, or as many as HOLDFAST_SIM_SEEDS says, from HOLDFAST_SIM_SEED on.
+// The seeds are the same every day: what a change breaks must not be found in
+// another's.
 func TestPromisesHold(t *testing.T) {
-	seeds, first := number(t, "HOLDFAST_SIM_SEEDS", 100), uint64(number(t, "HOLDFAST_SIM_SEED", int(time.Now().Unix()/86400)*1_000_000))
+	seeds, first := number(t, "HOLDFAST_SIM_SEEDS", 100), uint64(number(t, "HOLDFAST_SIM_SEED", 1))
 	t.Logf("seeds %d to %d", first, first+uint64(seeds)-1)
 	var next, failed, again, taken, late atomic.Int64
 	var outcomes, control sync.Map
