@@ -227,7 +227,7 @@ func (w *world) checkLate(a *holdfast.Admission, h *host) {
 			case !counts:
 			case proved[x.Host]: // by its own word, which a liar gives too
 				clean[i]++
-			case !left && !idle:
+			case !left && !idle && (of.lie == "" || i == 1): // what a liar says it has, it may give back
 				pending[i]++
 			}
 		}
