@@ -2,7 +2,6 @@ package detect
 
 import (
 	"cmp"
-	"math"
 	"slices"
 )
 
@@ -16,7 +15,7 @@ import (
 const (
 	fieldCost = 100.0 // nanoseconds, of folding a field's text and looking it up
 	mereCost  = 40.0  // … of looking it up, where keywords are looked for in every text anyway
-	ruleCost  = 150.0 // … of evaluating a rule, and of folding what it asks for
+	ruleCost  = 60.0 // … of evaluating a rule, and of folding what it asks for
 )
 
 // covers chooses each tree's cover, and which fields' texts the index does not
@@ -65,11 +64,7 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 		added := 0.0
 		for _, i := range users[f] {
 			other := trees[i].cover(leaves)
-			if other.cost >= weak { // then people would be told to mend the rule
-				added = math.Inf(1)
-				break
-			}
-			others, added = append(others, other), added+other.cost-covers[i].cost
+			others, added = append(others, other), added+min(other.cost, 1)-covers[i].cost
 		}
 		if added*ruleCost < cost {
 			ignored[f] = true
