@@ -2,6 +2,7 @@ package detect
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -15,13 +16,14 @@ import (
 const (
 	fieldCost = 100.0 // nanoseconds, of folding a field's text and looking it up
 	mereCost  = 40.0  // … of looking it up, where keywords are looked for in every text anyway
-	ruleCost  = 60.0 // … of evaluating a rule, and of folding what it asks for
+	ruleCost  = 60.0  // … of evaluating a rule, and of folding what it asks for
 )
 
 // covers chooses each tree's cover, and which fields' texts the index does not
 // look at: no cover needs them. The choice is the cheapest only step by step,
-// the fields that fewest covers need first.
-func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (covers []cover, ignored map[int]bool) {
+// the fields that fewest covers need first. It also returns what each tree's cover
+// costs if all fields are looked at, which is what people can mend.
+func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (covers []cover, costs []float64, ignored map[int]bool) {
 	leaves := make([]cover, len(preds))
 	ofField := map[int][]int{} // predicates that need something in a field's text
 	for i := range needs {
@@ -35,6 +37,7 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 	covers = make([]cover, len(trees))
 	for i, t := range trees {
 		covers[i] = t.cover(leaves)
+		costs = append(costs, covers[i].cost)
 	}
 	users, cost := map[int][]int{}, fieldCost // covers by field
 	for i, c := range covers {
@@ -64,6 +67,10 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 		added := 0.0
 		for _, i := range users[f] {
 			other := trees[i].cover(leaves)
+			if len(other.atoms) == 0 || slices.ContainsFunc(other.atoms, func(a atom) bool { return !ofText(a) }) {
+				added = math.Inf(1) // the rule would have nothing to go by
+				break
+			}
 			others, added = append(others, other), added+min(other.cost, 1)-covers[i].cost
 		}
 		if added*ruleCost < cost {
@@ -82,7 +89,7 @@ func (p pricing) covers(trees []*tree, preds []predicate, needs [][]atom) (cover
 			leaves[i] = before[n]
 		}
 	}
-	return covers, ignored
+	return covers, costs, ignored
 }
 
 // ofText says whether finding the atom takes more than to know that the field is

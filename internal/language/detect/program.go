@@ -126,10 +126,10 @@ func (p *program) index(b *builder, trees []*tree, kept []int) ([]answers, []flo
 		atoms      = atomTable{number: map[atom]int32{}}
 		rules      [][]int32 // by atom
 	)
-	covers, ignored := price.covers(trees, b.preds, needs)
+	covers, costs, ignored := price.covers(trees, b.preds, needs)
 	for i, c := range covers {
-		if c.cost >= weak {
-			weaknesses = append(weaknesses, weakness{kept[i], min(c.cost, 1)})
+		if costs[i] >= weak {
+			weaknesses = append(weaknesses, weakness{kept[i], min(costs[i], 1)})
 		}
 		if c.atoms == nil {
 			p.always = append(p.always, int32(i))
