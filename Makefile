@@ -50,11 +50,12 @@ twins:
 	@$(call TWIN,mute,holdfast_mute,agent-mute,holdfast-agent)
 	@$(call TWIN,unhalted,holdfast_unhalted,holdfastd-unhalted,holdfastd)
 
+SEED ?= 1
 .PHONY: test
 test: deps build twins ## every check and every test
 	@$(MAKE) --no-print-directory lint generated cross
-	HOLDFAST_BIN=$(CURDIR)/bin $(GO) test -timeout 20m ./...
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(RACE)
+	RAPID_SEED=$(SEED) HOLDFAST_BIN=$(CURDIR)/bin $(GO) test -timeout 20m ./...
+	RAPID_SEED=$(SEED) CGO_ENABLED=1 $(GO) test -race -timeout 20m $(RACE)
 
 # The race detector where goroutines share state; elsewhere it only costs time.
 RACE := ./internal/endpoint/guard ./internal/endpoint/lifeline ./internal/endpoint/outbox ./internal/endpoint/uplink ./internal/endpoint/worker ./internal/edge/bus ./internal/edge/opamp
@@ -105,8 +106,12 @@ internal/edge/console/assets/vendor/.stamp: web/package-lock.json
 clean-state: ## forget the demo: hosts, findings, keys
 	rm -rf $(STATE)
 
+CHECKS ?= 5000
+.PHONY: properties
+properties: ## every property test with CHECKS random cases from a seed of its own: what make test, always the same, cannot meet
+	RAPID_CHECKS=$(CHECKS) nice -n 19 $(GO) test -count=1 -timeout 4h $$(git grep -l pgregory.net/rapid -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+
 SEEDS ?= 10000
-SEED  ?= 1
 .PHONY: sim-seeds
 sim-seeds: ## the promises on SEEDS random small fleets from SEED on, host by host, with everything that can go wrong
 	HOLDFAST_SIM_SEEDS=$(SEEDS) HOLDFAST_SIM_SEED=$(SEED) nice -n 19 $(GO) test -count=1 -timeout 4h -run TestPromisesHold -v ./internal/sim/exact

@@ -48,19 +48,13 @@ func TestSomeVerifiedContentOrSafeModeAlwaysRuns(t *testing.T) {
 			if w.s.Safe == nil || len(n.generation) > 0 {
 				return fmt.Errorf("safe mode with content, or without need")
 			}
-		case !active && !w.proven[key(n.generation)] && !fromRecall(w.s):
+		case !active && !w.proven[key(n.generation)]:
 			return fmt.Errorf("%v runs as current and never held", n.generation)
 		case !active && !n.generation.Equal(w.s.Current):
 			return fmt.Errorf("%v runs where %v is current", n.generation, w.s.Current)
 		}
 		return nil
 	})
-}
-
-// fromRecall: a recall with no way back leaves the rest of the generation, which
-// has not run by itself.
-func fromRecall(s State) bool {
-	return slices.ContainsFunc(s.Shuns, func(x Shun) bool { return x.Cause == ByRecall })
 }
 
 func TestAShunnedDigestNeverActivates(t *testing.T) {

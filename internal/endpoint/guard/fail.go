@@ -217,8 +217,16 @@ func (d *decision) shun(g, base holdfast.Generation, cause Cause) {
 	d.dropShunned()
 }
 
-// dropShunned takes shunned generations off the way back, and off the way forth.
+// dropShunned takes shunned generations off the way back, and off the way forth:
+// what failed in safe mode may be part of what is to lead out of it.
 func (d *decision) dropShunned() {
+	if d.s.Safe != nil {
+		for c, x := range d.s.Current {
+			if d.s.Shunned(x) {
+				d.s.Current = d.s.Current.With(c, "")
+			}
+		}
+	}
 	if x := d.s.Doubt; x != nil && d.s.Shunned(x.Digest) {
 		d.s.Doubt = nil
 	}

@@ -33,6 +33,7 @@ func TestStories(t *testing.T) {
 		"out of safe mode, in vain":            "exit×3 safe hour ready exit:trial safe tick safe",
 		"out of safe mode by content":          "exit×3 safe propose:A ready work unsafe runs:A",
 		"bad content in safe mode":             "exit×3 safe propose:A ready exit:trial safe shuns:A",
+		"what fell and fails in safe mode":     "exit×3 safe release:A runs:A exit×3 safe propose:A ready exit:trial safe shuns:A hour ready work unsafe runs:-",
 		"safe mode is not left by crashing":    "exit×3 safe exit×9 safe",
 		"a recall":                             "release:A release:B recall:B runs:A shuns:B refuse:B",
 		"a recall in probation":                "release:A propose:B ready recall:B runs:A shuns:B",

@@ -26,7 +26,7 @@ type world struct {
 	slots map[Slot]*worker
 	left  []*worker
 
-	proven   map[string]bool   // generations that have passed probation, or came with the package
+	proven   map[string]bool   // generations that have passed probation, came with the package, or are what a recall left of those
 	started  []worker          // by the latest event
 	answers  map[string]bool   // by id
 	fetched  []holdfast.Digest // that were started, and need not have been on the host
@@ -102,6 +102,9 @@ func (w *world) event(e Event) {
 		w.violate("Decide changed the state it was given")
 	}
 	w.s = next
+	if rest := without(before.Current, e.Digest); e.Kind == Recalled && w.proven[key(before.Current)] && next.Current.Equal(rest) {
+		w.proven[key(rest)] = true
+	}
 	if e.Kind != WriteFailed {
 		w.started = nil
 	}
@@ -158,6 +161,12 @@ func (w *world) event(e Event) {
 			w.answers[a.ID] = a.Accepted
 		}
 	}
+}
+
+func without(g holdfast.Generation, x holdfast.Digest) holdfast.Generation {
+	g = maps.Clone(g)
+	maps.DeleteFunc(g, func(_ holdfast.Channel, d holdfast.Digest) bool { return d == x })
+	return g
 }
 
 func (w *world) leave(slot Slot) {
