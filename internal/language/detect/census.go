@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// census counts windows of four bytes: how common they are in what rules look
+// census counts windows of three and of four bytes: how common they are in what rules look
 // for and, weighing more, in what every host runs.
 //
 // It is a table by hash: two windows may share a count, which costs nothing but
@@ -25,9 +25,11 @@ func newCensus() census {
 }
 
 func (c census) add(lit string, weight uint16) {
-	for o := 0; o+4 <= len(lit); o++ {
-		if n := c.at(keyAt(lit, o, 4)); *n < math.MaxUint16-weight {
-			*n += weight
+	for size := 3; size <= 4; size++ {
+		for o := 0; o+size <= len(lit); o++ {
+			if n := c.at(keyAt(lit, o, size)); *n < math.MaxUint16-weight {
+				*n += weight
+			}
 		}
 	}
 }

@@ -385,8 +385,9 @@ func chooseWindows(lits []gramLiteral, size, run int, c census) []int {
 			cost += 16 * min(int(*used.at(key)), 64)
 		}
 		if c != nil {
-			for at := o; at+4 <= o+size; at += 4 {
-				cost += 8 * min(int(*c.at(keyAt(lit, at, 4))), 128)
+			each := min(max(size, 3), 4)
+			for at := o; at+each <= o+size; at += each {
+				cost += 8 * min(int(*c.at(keyAt(lit, at, each))), 128)
 			}
 		}
 		for j := range size {
