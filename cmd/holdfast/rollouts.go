@@ -120,6 +120,12 @@ func writeRollout(w io.Writer, d view.RolloutDetail) {
 		}
 		fmt.Fprintln(w)
 	}
+	if d.LateFailed+d.LateWaiting > 0 {
+		fmt.Fprintf(w, "  since it was complete: %s harmed, %s until some of their kind have proved it\n", plural(d.LateFailed, "host"), plural(d.LateWaiting, "host")+" waiting")
+		for _, l := range d.Late {
+			fmt.Fprintf(w, "    %s %s: %d admitted, %d clean, %d harmed, %d waiting\n", l.Org, l.Stratum, l.Drawn, l.Clean, l.Failed, l.Waiting)
+		}
+	}
 	for _, h := range d.Harms {
 		fmt.Fprintf(w, "  harmed: %s %s %s (%s) %s\n", h.At.Local().Format(time.TimeOnly), h.Hostname, h.Kind, h.Arm, h.Detail)
 	}

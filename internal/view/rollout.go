@@ -24,6 +24,12 @@ type RolloutRow struct {
 	Evidence float64        `json:"evidence"` // E
 	Alpha    float64        `json:"alpha"`
 	Rings    []RingProgress `json:"rings"`
+	// LateFailed counts hosts that came when the rollout was complete, and came
+	// to harm with the release: in none of the others, as nobody is compared with
+	// them. LateWaiting counts those that are not given it before some of their
+	// kind are clean.
+	LateFailed  int `json:"late_failed,omitempty"`
+	LateWaiting int `json:"late_waiting,omitempty"`
 }
 
 // RingProgress is how far a rollout has come in one ring.
@@ -59,6 +65,19 @@ type RolloutDetail struct {
 	// Orgs is the evidence of each organisation, where there are several: a
 	// release can be halted for one of them alone.
 	Orgs []OrgEvidence `json:"organisations,omitempty"`
+	// Late is who came when the rollout was complete, by organisation and
+	// stratum, the worst first.
+	Late []Latecomers `json:"late,omitempty"`
+}
+
+// Latecomers are the hosts of one stratum that came when a rollout was complete.
+type Latecomers struct {
+	Org     holdfast.OrgID   `json:"org"`
+	Stratum holdfast.Stratum `json:"stratum"`
+	Drawn   int              `json:"admitted"`
+	Clean   int              `json:"clean"`   // of those
+	Failed  int              `json:"failed"`  // of those
+	Waiting int              `json:"waiting"` // until some of those are clean
 }
 
 // OrgEvidence is what one organisation's own hosts show. PValue and Ratio are as

@@ -25,6 +25,7 @@ type admission struct {
 	undone  bool                  // counted in Undone
 	proofs  proofs                // that count it; none if it is offered again, or a placebo
 	idle    bool                  // counted in proof.idle
+	failed  bool                  // it came late, and did its host harm; counted in cell.failed
 }
 
 func (a *admission) had(k holdfast.HarmKind) bool { return slices.Contains(a.kinds, k) }
@@ -34,6 +35,9 @@ type cell struct {
 	key
 	arms  [2]Arm
 	taken [2]int // drawn, stored or not
+	// failed counts late hosts that came to harm: nobody is compared with them,
+	// so it is no evidence.
+	failed int
 }
 
 // Arm counts the hosts of one arm of a cell.
@@ -280,11 +284,12 @@ func (f *Fleet) settle(s *seat, at time.Time) {
 		if h.Revoked {
 			f.leave(a, "revoked", at)
 		}
+		s.fails()
 		since := a.At
 		if a.Again() {
 			since = a.Activated
 		}
-		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !a.Activated.IsZero() &&
+		if a.Left.IsZero() && a.Clean.IsZero() && len(a.kinds) == 0 && !s.died(a) && !a.Activated.IsZero() &&
 			h.heard.Equal(at) && !f.outages.open && !h.Report.Probation &&
 			h.Report.Running[r.Channel] == a.target() && f.Observed(since, at) >= r.Fast {
 			a.Clean = at

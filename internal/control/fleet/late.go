@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/holdfast-security/holdfast"
 )
@@ -59,15 +60,89 @@ func (s *seat) proofs(a *admission) (all proofs) {
 	return all
 }
 
-// room reports whether a host may follow after a release is complete.
-func (s *seat) room() bool {
-	g := s.group
+// room reports whether a host of a group may follow after the release is complete.
+func (r *release) room(g *group) bool {
 	for _, of := range kinds(cmp.Or(g.cell, g.stratum), g.stratum) {
-		if p := s.release.proved[of]; p != nil && !p.room() {
+		if p := r.proved[of]; p != nil && !p.room() {
 			return false
 		}
 	}
 	return true
+}
+
+// fails notices that a host which came late came to harm with the release. It is
+// counted once, however often it is offered the release.
+func (s *seat) fails() {
+	a, r, rep := s.treated, s.release, &s.host.Report
+	if a == nil {
+		return
+	}
+	own := cmp.Or(a.first, a)
+	if own.Block != Late || own.failed || !own.stored {
+		return
+	}
+	if slices.Contains(rep.Shunned, r.Digest) || a == own && (rep.Failed[r.Channel] == r.Digest || s.died(a)) {
+		own.failed = true
+		own.cell.failed++
+	}
+}
+
+// died reports whether the worker of a host that came late died with the release.
+// It is no proof then, though the guard has started it again.
+func (s *seat) died(a *admission) bool {
+	rep := &s.host.Report
+	return a.Block == Late && rep.Running[s.release.Channel] == s.release.Digest && rep.Crashes > a.Crashes
+}
+
+// Latecomers are the hosts of one stratum that came when a release was complete.
+type Latecomers struct {
+	Org     holdfast.OrgID
+	Stratum holdfast.Stratum
+	Drawn   int // were given it
+	Clean   int // of those, after the fast window without harm
+	Failed  int // of those, came to harm
+	Waiting int // are not given it before some of those are clean
+}
+
+// Latecomers counts those of a release, by organisation and stratum.
+func (f *Fleet) Latecomers(id holdfast.ReleaseID) []Latecomers {
+	r := f.release(id)
+	if r == nil {
+		return nil
+	}
+	type kind struct {
+		org     holdfast.OrgID
+		stratum holdfast.Stratum
+	}
+	by := map[kind]*Latecomers{}
+	of := func(k key) *Latecomers {
+		kind := kind{k.org, cmp.Or(k.cell, k.stratum)}
+		if by[kind] == nil {
+			by[kind] = &Latecomers{Org: kind.org, Stratum: kind.stratum}
+		}
+		return by[kind]
+	}
+	for k, c := range r.cells {
+		if arm := c.arms[0]; k.block == Late && arm.Drawn > 0 {
+			l := of(k)
+			l.Drawn += arm.Drawn
+			l.Clean += arm.Clean
+			l.Failed += c.failed
+		}
+	}
+	for k, g := range r.groups {
+		if n := g.by[waiting] + g.by[last]; n > 0 && r.Phase == holdfast.Complete && !r.room(g) {
+			of(k).Waiting += n
+		}
+	}
+	all := make([]Latecomers, 0, len(by))
+	for _, l := range by {
+		all = append(all, *l)
+	}
+	slices.SortFunc(all, func(a, b Latecomers) int {
+		return cmp.Or(b.Failed-a.Failed, b.Waiting-a.Waiting, compare(a.Org, b.Org), compare(a.Stratum, b.Stratum))
+	})
+	return all
 }
 
 // kinds names what a host of a stratum counts in.

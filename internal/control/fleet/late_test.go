@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -79,5 +80,41 @@ func TestWhoDoesNotTakeItHoldsUpNobody(t *testing.T) {
 	}
 	if o, ok := f.Desired("h003", start.Add(305*time.Second)); !ok || o.Digest != newContent {
 		t.Errorf("it is offered %+v", o)
+	}
+}
+
+// TestWhoComesLateAndFailsIsCounted: the one's guard takes it back, the other's
+// worker dies with it and lives on. Neither is proof for those that wait.
+func TestWhoComesLateAndFailsIsCounted(t *testing.T) {
+	f := proven(100, 20)
+	late(t, f, 100, start.Add(5*time.Second), 3, func(i int) bool { return i%2 == 0 })
+	failed := 0
+	for i := 1; i < 100; i += 2 {
+		h, _ := f.Host(hostNumber(i).ID)
+		a, ok := f.Admission("r", h.ID)
+		if !ok {
+			continue
+		}
+		h.Report.Activation = a.Lease
+		if failed%2 == 0 {
+			h.Report.Failed = holdfast.Generation{holdfast.Rules: newContent}
+			h.Report.Shunned = []holdfast.Digest{newContent}
+		} else {
+			h.Report.Running = holdfast.Generation{holdfast.Rules: newContent}
+			h.Report.Crashes++
+		}
+		f.Reported(h.ID, h.Report, start.Add(8*time.Second))
+		failed++
+	}
+	got := late(t, f, 100, start.Add(9*time.Second), 60, func(int) bool { return true })
+	if got != [2]int{} {
+		t.Errorf("%d follow", got)
+	}
+	want := []Latecomers{
+		{Org: holdfast.DefaultOrg, Stratum: stratum(1), Drawn: 5, Failed: 5, Waiting: 45},
+		{Org: holdfast.DefaultOrg, Stratum: stratum(0), Drawn: 30, Clean: 30},
+	}
+	if all := f.Latecomers("r"); !slices.Equal(all, want) {
+		t.Errorf("who came late is %+v, want %+v", all, want)
 	}
 }

@@ -232,7 +232,7 @@ func (f *Fleet) draw(s *seat, at time.Time) {
 		return
 	}
 	if r.Phase == holdfast.Complete {
-		if r.Approved[g.ring] && f.latest(r, s.host) && s.room() {
+		if r.Approved[g.ring] && f.latest(r, s.host) && r.room(g) {
 			f.admit(s, nil, Late, holdfast.New, at)
 		}
 		return

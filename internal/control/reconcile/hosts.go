@@ -143,6 +143,14 @@ func (s *Service) RingOf(id holdfast.ReleaseID, host holdfast.HostID) (int, bool
 	return s.fleet.RingOf(id, host)
 }
 
+// Latecomers counts who came when a release was complete, by organisation and
+// stratum: the worst first.
+func (s *Service) Latecomers(id holdfast.ReleaseID) []fleet.Latecomers {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fleet.Latecomers(id)
+}
+
 // OutstandingHosts lists hosts that may still have a recalled release, at most
 // n.
 func (s *Service) OutstandingHosts(id holdfast.ReleaseID, n int) []holdfast.HostID {

@@ -322,6 +322,8 @@ func (f *fixture) makeRollouts() {
 	old := f.now.Add(-70 * time.Hour)
 	complete := &view.RolloutDetail{RolloutRow: row("r-2026-0116", 3, holdfast.Complete, old, .21, rings(old, []int{999, 999, 999}, []int{999, 999, 999}, []int{0, 0, 0})), Now: f.now}
 	complete.Ended = old.Add(9 * time.Minute)
+	complete.LateFailed, complete.LateWaiting = 5, 12
+	complete.Late = []view.Latecomers{{Org: holdfast.DefaultOrg, Stratum: "6.12|debian-13|amd64|server|0.1.0", Drawn: 5, Failed: 5, Waiting: 12}, {Org: holdfast.DefaultOrg, Stratum: "6.1|debian-12|amd64|server|0.1.0", Drawn: 8, Clean: 8}}
 	complete.Exposure = []view.Sample{{At: old, Value: 4}, {At: old.Add(time.Minute), Value: 30}, {At: old.Add(4 * time.Minute), Value: 201}}
 	complete.Proof = []view.Sample{{At: old, Value: 1}, {At: old.Add(4 * time.Minute), Value: .21}}
 	f.rolls = []*view.RolloutDetail{running, halted, complete}

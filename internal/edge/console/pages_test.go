@@ -163,8 +163,13 @@ func TestRolloutShowsRingsCurvesEvidenceAndBound(t *testing.T) {
 	a.count("#harms tbody tr", 2)
 	a.has(".head .actions", "Override the halt")
 	a.has(".timeline .kind-halt", "was halted")
-	v.get("/rollouts/r-2026-0116").has("h1", "complete")
 	a.count("#preview", 0)
+	a.count("#late", 0)
+
+	a = v.get("/rollouts/r-2026-0116")
+	a.has("h1", "complete")
+	a.has(".why", "5 hosts came to harm", "12 hosts wait")
+	a.has("#late tbody tr:first-child", "6.12|debian-13", "12")
 }
 
 func TestARecallSaysWhoIsNotWaitedFor(t *testing.T) {

@@ -74,9 +74,21 @@ func rolloutStatus(r view.RolloutRow) string {
 	case holdfast.Stopped:
 		return title(rolloutName(r)) + " was stopped and recalled: " + have + "."
 	case holdfast.Complete:
-		return title(rolloutName(r)) + " has reached every ring: " + have + "."
+		return title(rolloutName(r)) + " has reached every ring: " + have + "." + lateWords(r)
 	}
 	return ""
+}
+
+// lateWords says what became of hosts that came when a rollout was complete, if
+// somebody should look.
+func lateWords(r view.RolloutRow) (words string) {
+	if r.LateFailed > 0 {
+		words = " Of those that came later, " + plural(r.LateFailed, "host", "hosts") + " came to harm."
+	}
+	if r.LateWaiting > 0 {
+		words += " " + title(plural(r.LateWaiting, "host waits", "hosts wait")) + " until some of their kind have proved it."
+	}
+	return words
 }
 
 func ringShare(r view.RingProgress, n int) string {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-security/holdfast"
+	"github.com/holdfast-security/holdfast/internal/control/fleet"
 	"github.com/holdfast-security/holdfast/internal/control/reconcile"
 	"github.com/holdfast-security/holdfast/internal/edge/store"
 	"github.com/holdfast-security/holdfast/internal/language/consent"
@@ -26,6 +27,7 @@ type Driver interface {
 	Host(id holdfast.HostID) (holdfast.Host, bool)
 	Preview(d holdfast.Digest) (rows []consent.Preview, have int, err error)
 	RingOf(id holdfast.ReleaseID, host holdfast.HostID) (int, bool)
+	Latecomers(id holdfast.ReleaseID) []fleet.Latecomers
 	OverrideAsked(ctx context.Context, id holdfast.ReleaseID) (string, error)
 }
 

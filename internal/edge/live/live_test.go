@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -296,6 +297,47 @@ func TestLateHarmOfACompleteReleaseIsShown(t *testing.T) {
 	d := w.rollout()
 	if d.Phase != holdfast.Complete || d.Harmed != 4 || d.Clean != before.Clean-4 || len(d.Harms) < 4 {
 		t.Errorf("%s: %d harmed and %d clean of %d, %d rows", d.Phase, d.Harmed, d.Clean, before.Clean, len(d.Harms))
+	}
+}
+
+// Hosts of a stratum that nobody has tried come when the release is complete, and
+// it breaks them: five have it, the others wait, and the page says so.
+func TestWhoComesLateAndIsHarmedIsShown(t *testing.T) {
+	w := newWorld(t, false)
+	if p := w.pass(600, holdfast.Complete); p != holdfast.Complete {
+		t.Fatalf("phase %s", p)
+	}
+	if d := w.rollout(); d.Late != nil || d.LateFailed+d.LateWaiting != 0 {
+		t.Fatalf("before anybody came late: %+v", d.Late)
+	}
+	w.hosts = nil // the others are not at home
+	for i := range 12 {
+		h := &holdfast.Host{
+			ID: holdfast.HostID(fmt.Sprintf("new-%03d", i)), Org: holdfast.DefaultOrg, Enrolled: w.now,
+			Attributes: holdfast.Attributes{Hostname: fmt.Sprintf("new-%03d", i), OS: "linux", Arch: "amd64", Kernel: "7.0", Distro: "debian-14", Role: "server", Version: "0.1.0", Sensor: "replay"},
+			Report:     holdfast.HostReport{Boot: "boot", Running: holdfast.Generation{holdfast.Agent: holdfast.DigestOf([]byte("agent"))}, Events: 10},
+		}
+		if err := w.store.CreateHost(t.Context(), *h); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.service.Connected(t.Context(), h.ID, w.now); err != nil {
+			t.Fatal(err)
+		}
+		w.service.Described(t.Context(), h.ID, h.Attributes, w.now)
+		w.service.Reported(t.Context(), h.ID, h.Report, w.now)
+		w.hosts = append(w.hosts, h)
+	}
+	w.lethal = true
+	w.pass(30)
+	w.source.forget()
+	d := w.rollout()
+	want := []view.Latecomers{{Org: holdfast.DefaultOrg, Stratum: w.hosts[0].Attributes.Stratum(), Drawn: 5, Failed: 5, Waiting: 7}}
+	if !slices.Equal(d.Late, want) || d.LateFailed != 5 || d.LateWaiting != 7 {
+		t.Errorf("who came late is %+v (%d harmed, %d waiting), want %+v", d.Late, d.LateFailed, d.LateWaiting, want)
+	}
+	rows, err := w.source.Rollouts(t.Context())
+	if err != nil || len(rows) != 1 || rows[0].LateFailed != 5 {
+		t.Errorf("the list says %+v, %v", rows, err)
 	}
 }
 

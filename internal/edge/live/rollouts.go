@@ -21,6 +21,7 @@ const (
 	mostHarms    = 500
 	mostTimeline = 200
 	mostSamples  = 600
+	mostLate     = 50 // strata
 )
 
 // stand is a rollout as it is stored, decoded, and as it is driven if it is.
@@ -180,6 +181,19 @@ func (st *stand) eligible(f *snapshot) (eligible []int, held map[int]int) {
 	return eligible, st.view.Seen.Held
 }
 
+// late counts who came when a rollout was complete. That is not stored: the fleet
+// knows it of the releases that hosts may still be given.
+func (s *Source) late(row *view.RolloutRow) (all []view.Latecomers) {
+	for _, l := range s.Driver.Latecomers(row.ID) {
+		row.LateFailed += l.Failed
+		row.LateWaiting += l.Waiting
+		if len(all) < mostLate {
+			all = append(all, view.Latecomers(l))
+		}
+	}
+	return all
+}
+
 // mostRollouts is how many rollouts the list shows.
 const mostRollouts = 100
 
@@ -227,7 +241,9 @@ func (s *Source) readRollouts(ctx context.Context) ([]view.RolloutRow, error) {
 			k = settledRow{r.Version, st.row(f)}
 		}
 		known[r.Release] = k
-		rows = append(rows, k.row)
+		row := k.row
+		s.late(&row)
+		rows = append(rows, row)
 	}
 	s.settled = known
 	return rows, nil
@@ -256,6 +272,7 @@ func (s *Source) readRollout(ctx context.Context, id holdfast.ReleaseID) (d view
 		return d, err
 	}
 	d = view.RolloutDetail{RolloutRow: st.row(f), Now: s.Now(), Pooled: st.evidence().Pooled, Why: sentence(st.state.Why)}
+	d.Late = s.late(&d.RolloutRow)
 	if st.state.Collapsed && !d.Phase.Done() {
 		d.Why = strings.TrimSpace(d.Why + " So small a fleet is paced as one ring after the first.")
 	}

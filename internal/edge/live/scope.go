@@ -60,6 +60,7 @@ func (s *Source) sees(org holdfast.OrgID) bool { return s.all == s || org == s.o
 func (s *Source) ownRollout(d view.RolloutDetail) view.RolloutDetail {
 	d.Harms = slices.DeleteFunc(slices.Clone(d.Harms), func(h view.HarmRow) bool { return !s.sees(h.Org) })
 	d.Orgs = slices.DeleteFunc(slices.Clone(d.Orgs), func(e view.OrgEvidence) bool { return !s.sees(e.Org) })
+	d.Late = slices.DeleteFunc(slices.Clone(d.Late), func(l view.Latecomers) bool { return !s.sees(l.Org) })
 	d.Preview = s.ownPreview(d.Preview)
 	return d
 }
