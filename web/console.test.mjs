@@ -240,7 +240,7 @@ try {
 }
 
 async function takeShots(rollout) {
-  const pages = { overview: "/", fleet: "/fleet", rollouts: "/rollouts", rollout: new URL(rollout).pathname, halted: "/rollouts/r-2026-0117", content: "/content", consent: "/consent", findings: "/findings", record: "/record" };
+  const pages = { overview: "/", fleet: "/fleet", rollouts: "/rollouts", rollout: new URL(rollout).pathname, halted: "/rollouts/r-2026-0117", complete: "/rollouts/r-2026-0116", content: "/content", consent: "/consent", findings: "/findings", record: "/record" };
   for (const [size, viewport] of Object.entries({ wide, narrow })) {
     for (const colorScheme of ["light", "dark"]) {
       const p = await open({ viewport, colorScheme, deviceScaleFactor: size === "wide" ? 1 : 2 });
