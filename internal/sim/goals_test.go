@@ -10,7 +10,11 @@ import (
 // TestGoals measures all goals when HOLDFAST_SIM_RUNS says how often, as
 // "holdfast sim goals --runs" does. Without it, it measures two cheap ones.
 func TestGoals(t *testing.T) {
-	o := GoalOptions{Runs: 5, Only: "G2/harmed/60", Progress: func(s string) { t.Log(s) }}
+	o := GoalOptions{Runs: 5, Only: "G2/harmed/60", Progress: func(goal string, begun, runs int) {
+		if begun == 0 {
+			t.Logf("%s: %d runs", goal, runs)
+		}
+	}}
 	if s := os.Getenv("HOLDFAST_SIM_RUNS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {

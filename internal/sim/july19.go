@@ -138,7 +138,7 @@ func (r *July19Result) holdfast(ctx context.Context, o July19Options) error {
 			world := func(seed uint64) World {
 				return World{Seed: seed, Kinds: kinds, Faults: []Fault{fault}, Until: 4 * time.Hour, StopAtRecall: true}
 			}
-			outs, err := repeat(ctx, trial{runs: o.Runs, policy: func(uint64) rollout.Policy { return policy }, world: world}, o.Seed)
+			outs, err := repeat(ctx, trial{runs: o.Runs, policy: func(uint64) rollout.Policy { return policy }, world: world}, o.Seed, nil)
 			if err != nil {
 				return err
 			}
