@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// census counts windows of three and of four bytes: how common they are in what rules look
-// for and, weighing more, in what every host runs.
+// census counts windows of three and of four bytes: how common they are in what
+// rules look for and, weighing more, in what every host runs.
 //
 // It is a table by hash: two windows may share a count, which costs nothing but
 // a little of the choice.
